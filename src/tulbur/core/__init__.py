@@ -1,0 +1,1 @@
+"""The rules, pure: no I/O, clock, chance, logging or waiting happens in here."""

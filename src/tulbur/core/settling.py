@@ -1,0 +1,292 @@
+"""What QPay's answer means for a session: which money is counted, whether orders are made, what is named amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from tulbur.core.money import Mongo, format_tugrik
+from tulbur.core.orders import orders_for
+from tulbur.core.schedule import climbed
+from tulbur.core.session import (
+    ExceptionName,
+    Hint,
+    HintState,
+    Look,
+    Micros,
+    Payment,
+    Reason,
+    Session,
+    Status,
+    rank,
+)
+from tulbur.core.steps import (
+    InvoiceMade,
+    is_paid,
+    with_exceptions,
+    with_invoice,
+    with_refunds_due,
+    without_pictures,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPayment:
+    """A payment as QPay reports it; `invoice_id` is "" and `paid_at` None where the answer does not say."""
+
+    id: str
+    amount: Mongo
+    currency: str
+    status: str
+    invoice_id: str = ""
+    method: str = ""
+    wallet: str = ""
+    paid_at: Micros | None = None
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceAnswer:
+    """QPay's answer about one invoice; `complete` is False when a page may be missing or a row unreadable."""
+
+    invoice_id: str
+    payments: tuple[SeenPayment, ...]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that one look brought.
+
+    `complete`: every attempt with an id was answered in full; only then is something missing proven missing.
+    `looked_up`: payments found by their id, on our invoices. `foreign`: hinted ids on invoices that are not ours.
+    `adopted`: invoice ids found for attempts that had none. `taken`: ids another session already holds.
+    """
+
+    answers: tuple[InvoiceAnswer, ...] = ()
+    looked_up: tuple[SeenPayment, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    adopted: tuple[tuple[int, str], ...] = ()
+    complete: bool = False
+    taken: frozenset[str] = frozenset()
+
+
+def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
+    """Decide by QPay's answer. Nothing in it, missing from it or contradicting it moves anything backwards."""
+    adopted = session
+    for number, invoice_id in evidence.adopted:
+        adopted = with_invoice(adopted, number, InvoiceMade(id=invoice_id), now)
+    after = _with_payments(adopted, _advanced(adopted, evidence, now), now)
+    after = _with_splits(adopted, after, now)
+    after = _with_hints(after, evidence, now)
+    after = with_exceptions(after, _exceptions(after, evidence), now)
+    if evidence.complete or evidence.looked_up:
+        after = replace(after, last_check_at=now)
+    if evidence.complete:
+        after = replace(after, asks=replace(after.asks, busy_until=0))
+    if after == session:
+        return session
+    return after if after.news else after.with_news("check.answered", now, complete=evidence.complete)
+
+
+def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Payment, ...]:
+    """The session's payments with what was seen merged in: a status only advances, a payment never leaves."""
+    ours = {attempt.id for attempt in session.asked_about}
+    payments = {p.id: p for p in session.payments}
+    for seen in _merged(evidence):
+        if seen.invoice_id not in ours or seen.id in evidence.taken:
+            continue
+        known = payments.get(seen.id)
+        if known is None:
+            payments[seen.id] = Payment(
+                id=seen.id,
+                invoice_id=seen.invoice_id,
+                amount=seen.amount,
+                currency=seen.currency,
+                status=seen.status,
+                method=seen.method,
+                wallet=seen.wallet,
+                seen_at=now,
+                paid_at=seen.paid_at,
+                raw=seen.raw,
+            )
+        elif rank(seen.status) > rank(known.status):
+            payments[seen.id] = _advance(known, seen)
+    return tuple(payments.values())
+
+
+def _advance(known: Payment, seen: SeenPayment) -> Payment:
+    # What was received is received: a refund does not rewrite the amount that was counted.
+    amount = known.amount if known.status == "PAID" else seen.amount
+    return replace(
+        known,
+        status=seen.status,
+        amount=amount,
+        paid_at=known.paid_at or seen.paid_at,
+        raw=seen.raw or known.raw,
+    )
+
+
+def _merged(evidence: Evidence) -> Iterable[SeenPayment]:
+    """One line per payment: the most advanced status, with the date where any answer gave it."""
+    merged: dict[str, SeenPayment] = {}
+    answered = (replace(p, invoice_id=answer.invoice_id) for answer in evidence.answers for p in answer.payments)
+    for seen in (*answered, *evidence.looked_up):
+        known = merged.get(seen.id)
+        if known is None:
+            merged[seen.id] = seen
+            continue
+        best = seen if rank(seen.status) > rank(known.status) else known
+        merged[seen.id] = replace(best, paid_at=known.paid_at or seen.paid_at)
+    return merged.values()
+
+
+def _with_payments(session: Session, payments: tuple[Payment, ...], now: Micros) -> Session:
+    known = {p.id: p.status for p in session.payments}
+    after = replace(session, payments=payments) if payments != session.payments else session
+    for p in payments:
+        if known.get(p.id) != p.status:
+            after = after.with_news(
+                "payment.seen",
+                now,
+                payment_id=p.id,
+                invoice_id=p.invoice_id,
+                amount=format_tugrik(p.amount),
+                currency=p.currency,
+                status=p.status,
+            )
+    return after
+
+
+def _with_splits(before: Session, session: Session, now: Micros) -> Session:
+    """Split each payment over ordered, refund due, refunded and held; make the orders when the amount is covered."""
+    counting = [p for p in session.payments if is_paid(p, session.currency)]
+    covered = sum(p.amount for p in counting) >= session.amount
+    paid = session.status is Status.PAID or covered
+    parts = _split(session, paid=paid)
+    after = replace(session, payments=parts) if parts != session.payments else session
+    if paid and session.status is not Status.PAID:
+        after = _ordered(after, counting, now)
+    return with_refunds_due(before, after, now)
+
+
+def _split(session: Session, *, paid: bool) -> tuple[Payment, ...]:
+    """What is ordered stays ordered unless QPay refunded it; new money fills what is missing, oldest first."""
+    kept = {p.id: p.ordered for p in session.payments if is_paid(p, session.currency)}
+    missing = session.amount - sum(kept.values()) if paid else 0
+    parts = []
+    for p in session.payments:
+        ordered = kept.get(p.id, 0)
+        if p.id in kept:
+            more = min(missing, p.amount - ordered)
+            ordered, missing = ordered + more, missing - more
+        parts.append(_parts(p, ordered, waits=session.status is Status.PENDING and not paid))
+    return tuple(parts)
+
+
+def _parts(p: Payment, ordered: Mongo, *, waits: bool) -> Payment:
+    if not p.received:
+        return replace(p, ordered=0, refund_due=0, refunded=0, held=0)
+    if p.status == "REFUNDED":
+        return replace(p, ordered=0, refund_due=0, refunded=p.amount, held=0)
+    rest = p.amount - ordered - p.refunded
+    return replace(p, ordered=ordered, held=rest if waits else 0, refund_due=0 if waits else rest)
+
+
+def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
+    """The move to PAID: orders and events, in the same commit as the payments."""
+    used = {p.id for p in session.payments if p.ordered}
+    paid_at = max(p.paid_at or p.seen_at for p in counting if p.id in used)
+    flags = set(session.exceptions)
+    if paid_at > session.expires_at:
+        flags.add(ExceptionName.LATE)
+    if session.status is Status.CANCELLED:
+        flags.add(ExceptionName.AFTER_CANCEL)
+    orders = orders_for(
+        session.id,
+        amount=session.amount,
+        currency=session.currency,
+        items=session.items,
+        discount=session.discount,
+        shipping_amount=session.shipping_amount,
+        now=now,
+    )
+    paid_invoices = {p.invoice_id for p in counting}
+    after = replace(
+        session.moved(Status.PAID),
+        orders=orders,
+        paid_at=paid_at,
+        looks=tuple(look for look in session.looks if look.reason is not Reason.DEADLINE),
+        attempts=without_pictures(session.attempts, paid_invoices.__contains__),
+    )
+    after = with_exceptions(after, frozenset(flags), now)
+    for order in orders:
+        after = after.with_news(
+            "order.created",
+            now,
+            order_id=order.id,
+            shop_id=order.shop_id,
+            total=format_tugrik(order.total),
+            currency=order.currency,
+        )
+    return after.with_news("session.paid", now, order_ids=[order.id for order in orders])
+
+
+def _exceptions(session: Session, evidence: Evidence) -> frozenset[ExceptionName]:
+    """The named disagreements: `late` and `after_cancel` once and for all, the others by the facts as they are."""
+    names = set(session.exceptions) - {ExceptionName.UNDERPAID, ExceptionName.UNCONFIRMED}
+    received = [p for p in session.payments if p.received]
+    own = [p for p in received if p.currency == session.currency and p.status != "REFUNDED"]
+    total = sum(p.amount for p in own)
+    short = session.status is not Status.PAID and total > 0
+    if short and (evidence.complete or ExceptionName.UNDERPAID in session.exceptions):
+        names.add(ExceptionName.UNDERPAID)
+    if session.status is Status.PAID and total > session.amount:
+        twice = len(own) > 1 and any(p.status == "PAID" and p.amount >= session.amount for p in own)
+        names.add(ExceptionName.PAID_TWICE if twice else ExceptionName.OVERPAID)
+    if any(p.currency != session.currency for p in received):
+        names.add(ExceptionName.WRONG_CURRENCY)
+    if any(p.status == "REFUNDED" for p in received):
+        names.add(ExceptionName.REFUNDED)
+    if any(h.state is HintState.UNCONFIRMED and h.payment_id for h in session.hints):
+        names.add(ExceptionName.UNCONFIRMED)
+    if evidence.taken:
+        names.add(ExceptionName.CONTESTED)
+    return frozenset(names)
+
+
+def _with_hints(session: Session, evidence: Evidence, now: Micros) -> Session:
+    """Tell each hint what became of it; an answered look climbs the ladder, whose end leaves hints unconfirmed."""
+    if not session.hints:
+        return session
+    hints = tuple(_resolved(hint, session, evidence) for hint in session.hints)
+    ladder = next((look for look in session.looks if look.reason is Reason.CALLBACK), None)
+    others = tuple(look for look in session.looks if look is not ladder)
+    if all(hint.state is not HintState.WAITING for hint in hints):
+        return _changed(session, hints, others)
+    if ladder is None or not evidence.complete or not ladder.tries:
+        return _changed(session, hints, session.looks)
+    following = climbed(ladder, now)
+    if following is None:
+        hints = tuple(replace(h, state=HintState.UNCONFIRMED) if h.state is HintState.WAITING else h for h in hints)
+        return _changed(session, hints, others)
+    return _changed(session, hints, (*others, following))
+
+
+def _resolved(hint: Hint, session: Session, evidence: Evidence) -> Hint:
+    if hint.state in (HintState.CONFIRMED, HintState.FOREIGN):
+        return hint
+    if hint.payment_id in evidence.foreign or hint.payment_id in evidence.taken:
+        return replace(hint, state=HintState.FOREIGN)
+    if not hint.payment_id:
+        return replace(hint, state=HintState.CONFIRMED) if session.status is Status.PAID else hint
+    known = session.payment(hint.payment_id)
+    if known is not None and (known.received or known.status == "FAILED"):
+        return replace(hint, state=HintState.CONFIRMED)
+    return hint
+
+
+def _changed(session: Session, hints: tuple[Hint, ...], looks: tuple[Look, ...]) -> Session:
+    if hints == session.hints and looks == session.looks:
+        return session
+    return replace(session, hints=hints, looks=looks)

@@ -1,0 +1,247 @@
+"""The steps of a session that no money decides: opened, invoiced, hinted, asked, expired, cancelled.
+
+Each is a pure function of the stored session and what happened; it returns the next session, its events in `news`, or
+the same object when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tulbur.core.money import format_tugrik
+from tulbur.core.schedule import (
+    MOST_HINTS,
+    counted,
+    first_rung,
+    may_ask,
+    postponed,
+    renewal,
+)
+from tulbur.core.session import (
+    ExceptionName,
+    Hint,
+    HintState,
+    Invoice,
+    InvoiceState,
+    Link,
+    Look,
+    Micros,
+    Payment,
+    Reason,
+    Session,
+    Status,
+)
+
+MOST_ATTEMPTS: Final = 10
+"""Invoices tried for one session; each needs a request of the shop, so a person has looked long before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceMade:
+    """What QPay answered when it made an invoice; only the id where that is all that is known."""
+
+    id: str
+    qr_text: str = ""
+    qr_image: str = ""
+    short_url: str = ""
+    links: tuple[Link, ...] = ()
+
+
+def opened(session: Session, *, sender_invoice_no: str, deadline: Micros) -> Session:
+    """The first state of a checkout: the intent to ask QPay for invoice 1, and a look at its deadline."""
+    now = session.created_at
+    first = Invoice(number=1, sender_invoice_no=sender_invoice_no, created_at=now, deadline=deadline)
+    at_deadline = Look(Reason.DEADLINE, session.expires_at)
+    ready = replace(session, attempts=(first,), looks=(at_deadline,))
+    return ready.with_news("session.opened", now, amount=format_tugrik(session.amount), currency=session.currency)
+
+
+def attempted(session: Session, *, sender_invoice_no: str, now: Micros, deadline: Micros) -> Session:
+    """The intent to ask for one more invoice; attempts still creating are given up as unknown."""
+    number = len(session.attempts) + 1
+    attempt = Invoice(number=number, sender_invoice_no=sender_invoice_no, created_at=now, deadline=deadline)
+    given_up = tuple(
+        replace(a, state=InvoiceState.UNKNOWN) if a.state is InvoiceState.CREATING else a for a in session.attempts
+    )
+    return replace(session, attempts=(*given_up, attempt)).with_news("invoice.attempted", now, attempt=number)
+
+
+def with_invoice(session: Session, number: int, made: InvoiceMade, now: Micros) -> Session:
+    """QPay made the invoice of attempt `number`; it may be known by its id alone already."""
+    attempt = session.attempts[number - 1]
+    if attempt.id not in (None, made.id) or (attempt.id and (attempt.qr_text or not made.qr_text)):
+        return session
+    waiting = attempt.state in (InvoiceState.CREATING, InvoiceState.UNKNOWN)
+    found = replace(
+        attempt,
+        id=made.id,
+        state=InvoiceState.OPEN if waiting else attempt.state,
+        qr_text=made.qr_text,
+        qr_image=made.qr_image,
+        short_url=made.short_url,
+        links=made.links,
+    )
+    after = _with_attempt(session, found)
+    return after.with_news("session.invoiced", now, invoice_id=made.id, attempt=number)
+
+
+def invoice_unknown(session: Session, number: int, now: Micros) -> Session:
+    """The answer to attempt `number` was lost: QPay may have made an invoice, nobody saw its QR."""
+    attempt = session.attempts[number - 1]
+    if attempt.state is not InvoiceState.CREATING:
+        return session
+    after = _with_attempt(session, replace(attempt, state=InvoiceState.UNKNOWN))
+    return after.with_news("invoice.unknown", now, attempt=number)
+
+
+def invoice_refused(session: Session, number: int, key: str, now: Micros) -> Session:
+    """QPay refused to make the invoice of attempt `number`; there is nothing to pay."""
+    attempt = session.attempts[number - 1]
+    if attempt.state is not InvoiceState.CREATING:
+        return session
+    after = _with_attempt(session, replace(attempt, state=InvoiceState.CANCELLED))
+    return after.with_news("invoice.refused", now, attempt=number, key=key)
+
+
+def invoice_cancelled(session: Session, number: int, now: Micros) -> Session:
+    """QPay cancelled the invoice of attempt `number`, which another attempt replaced."""
+    attempt = session.attempts[number - 1]
+    if attempt.state is not InvoiceState.OPEN:
+        return session
+    after = _with_attempt(session, replace(attempt, state=InvoiceState.CANCELLED, qr_image=""))
+    return after.with_news("invoice.cancelled", now, attempt=number)
+
+
+def superseded(session: Session) -> tuple[Invoice, ...]:
+    """Open attempts whose QR must not be paid any more, because another attempt is shown or has been paid.
+
+    An expired session keeps its latest invoice open: late money counts.
+    """
+    still_open = [a for a in session.attempts if a.state is InvoiceState.OPEN and a.id]
+    if session.status in (Status.PENDING, Status.EXPIRED):
+        return tuple(still_open[:-1])
+    return tuple(still_open)
+
+
+def hinted(session: Session, payment_id: str, now: Micros) -> Session:
+    """A callback named `payment_id` ("" when none): keep it and plan the first look of the ladder."""
+    if knows(session, payment_id):
+        return session
+    nothing_new = (HintState.WAITING, HintState.FOREIGN)
+    if any(hint.payment_id == payment_id and hint.state in nothing_new for hint in session.hints):
+        return session
+    kept = tuple(hint for hint in session.hints if hint.payment_id != payment_id)
+    looks = (*(look for look in session.looks if look.reason is not Reason.CALLBACK), first_rung(now))
+    after = replace(session, hints=(*kept, Hint(payment_id, now)), looks=looks)
+    return after.with_news("callback.received", now, payment_id=payment_id)
+
+
+def hints_full(session: Session, payment_id: str) -> bool:
+    return len(session.hints) >= MOST_HINTS and all(h.payment_id != payment_id for h in session.hints)
+
+
+def knows(session: Session, payment_id: str) -> bool:
+    """Whether a callback with this payment id can tell nothing new."""
+    if not payment_id:
+        return session.status is Status.PAID
+    known = session.payment(payment_id)
+    return known is not None and known.status in ("PAID", "REFUNDED")
+
+
+def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = False) -> Session:
+    """Claim the right to ask QPay; the same object when the question is refused.
+
+    Looks that are due move behind the question, so that another asks should this one die.
+    """
+    if not may_ask(session, reason, now, new_hint=new_hint):
+        return session
+    after = replace(
+        session,
+        asks=counted(session.asks, reason, now),
+        looks=tuple(postponed(look, now) for look in session.looks),
+    )
+    return after.with_news("check.asked", now, reason=reason.value)
+
+
+def refused(session: Session, now: Micros) -> Session:
+    """A look that was due may not be asked yet: it waits for the question under way, or for tomorrow's budget."""
+    until = session.asks.busy_until if session.asks.busy_until > now else renewal(now)
+    looks = tuple(replace(look, at=until) if look.at <= now else look for look in session.looks)
+    if looks == session.looks:
+        return session
+    return replace(session, looks=looks).with_news("check.postponed", now)
+
+
+def expired(session: Session, now: Micros) -> Session:
+    """The payer's deadline passed and QPay, asked once more, showed no full payment."""
+    if session.status is not Status.PENDING or now < session.expires_at:
+        return session
+    after = _closed(session, now).moved(Status.EXPIRED)
+    return after.with_news("session.expired", now)
+
+
+def cancelled(session: Session, now: Micros) -> Session:
+    """The shop or the payer gave up, and every invoice with an id is cancelled at QPay."""
+    if session.status is not Status.PENDING:
+        return session
+    attempts = tuple(
+        replace(a, state=InvoiceState.CANCELLED) if a.state is InvoiceState.OPEN else a for a in session.attempts
+    )
+    after = replace(_closed(session, now), attempts=attempts, cancelled_at=now).moved(Status.CANCELLED)
+    return after.with_news("session.cancelled", now)
+
+
+def _closed(session: Session, now: Micros) -> Session:
+    """No look at a deadline any more, no picture to show, and money that was held is due back."""
+    due = tuple(replace(p, refund_due=p.refund_due + p.held, held=0) if p.held else p for p in session.payments)
+    after = replace(
+        session,
+        payments=due,
+        looks=tuple(look for look in session.looks if look.reason is not Reason.DEADLINE),
+        attempts=tuple(replace(a, qr_image="") for a in session.attempts),
+    )
+    return with_refunds_due(session, after, now)
+
+
+def with_refunds_due(before: Session, after: Session, now: Micros) -> Session:
+    """Append one event for each payment of which more is due back than before."""
+    was = {p.id: p.refund_due for p in before.payments}
+    for p in after.payments:
+        if p.refund_due > was.get(p.id, 0):
+            after = after.with_news(
+                "refund.due", now, payment_id=p.id, amount=format_tugrik(p.refund_due), currency=p.currency
+            )
+    return after
+
+
+def with_exceptions(session: Session, names: frozenset[ExceptionName], now: Micros) -> Session:
+    """Set the exceptions and append one event for each new one."""
+    after = replace(session, exceptions=names) if names != session.exceptions else session
+    for name in sorted(names - session.exceptions):
+        after = after.with_news("session.exception", now, exception=name.value)
+    return after
+
+
+def _with_attempt(session: Session, attempt: Invoice) -> Session:
+    attempts = tuple(attempt if a.number == attempt.number else a for a in session.attempts)
+    return replace(session, attempts=attempts)
+
+
+def without_pictures(attempts: tuple[Invoice, ...], paid_ids: Callable[[str], bool]) -> tuple[Invoice, ...]:
+    """The attempts of a paid session: nobody will scan them, so image and links need no room any more."""
+    return tuple(
+        replace(
+            a,
+            qr_image="",
+            links=(),
+            state=InvoiceState.PAID if a.id and paid_ids(a.id) else a.state,
+        )
+        for a in attempts
+    )
+
+
+def is_paid(payment: Payment, currency: str) -> bool:
+    """Whether this payment counts towards the amount."""
+    return payment.status == "PAID" and payment.currency == currency

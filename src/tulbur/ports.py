@@ -1,0 +1,281 @@
+"""What the use cases need of the world: a store, a cache, a provider, and somebody to tell. All matched by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final, Protocol, TypeAlias
+
+from tulbur.core.money import Mongo
+from tulbur.core.orders import Order
+from tulbur.core.session import Event, ExceptionName, Micros, Reason, Session, Status
+from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.steps import InvoiceMade
+
+Clock: TypeAlias = Callable[[], Micros]
+"""The time now, in microseconds since the epoch, UTC."""
+
+MOST_ROWS: Final = 200
+"""Rows in any one page, claim or batch."""
+
+
+# --- the store -----------------------------------------------------------------------------------------------------
+
+
+class Committed(Enum):
+    """What became of a commit. Never inferred: the database said so."""
+
+    WON = "won"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTaken:
+    """The commit did not happen: these payment ids belong to another session."""
+
+    ids: frozenset[str]
+
+
+CommitResult: TypeAlias = Committed | PaymentTaken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmatched:
+    """A payment, or the bare hint of one (`amount` None), for which there is no session."""
+
+    payment_id: str
+    seen_at: Micros
+    due_at: Micros
+    hinted_session_id: str = ""
+    invoice_id: str = ""
+    amount: Mongo | None = None
+    currency: str = "MNT"
+    status: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """A committed event; `no` grows without a gap that could still be filled, so a reader's cursor skips nothing."""
+
+    no: int
+    session_id: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionQuery:
+    """Which sessions to list, newest first. `cursor` is the (created_at, id) of the last row of the page before."""
+
+    status: Status | None = None
+    exception: ExceptionName | None = None
+    user_id: str | None = None
+    created_after: Micros | None = None
+    cursor: tuple[Micros, str] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found."""
+
+    by_status: Mapping[Status, int]
+    by_exception: Mapping[ExceptionName, int]
+    created_24h: int
+    orders: int
+    refund_due_count: int
+    refund_due: Mongo
+    unmatched: int
+    checks_due: int
+    events_undelivered: int
+    loads: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A provider login's tokens; `expires_at` as QPay gave it, already read as a point in time."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_at: Micros
+
+
+class Store(Protocol):
+    """The truth. Every method may raise StoreUnavailable; then nothing was changed, except by `commit` as it says."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Return when the database answers and its schema can be used."""
+
+    async def add(self, session: Session) -> None:
+        """Store a new session (version 0 becomes 1) with its events.
+
+        Raises:
+            SessionExists: the id, or the idempotency key within its scope, is taken; it names the stored session.
+        """
+
+    async def get(self, session_id: str) -> Session | None: ...
+
+    async def by_invoice(self, invoice_id: str) -> Session | None: ...
+
+    async def by_payment(self, payment_id: str) -> Session | None: ...
+
+    async def order(self, order_id: str) -> tuple[str, Order] | None:
+        """The order and the id of its session."""
+
+    async def commit(self, before: Session, after: Session) -> CommitResult:
+        """Compare-and-set on `before.version`: the row, its invoices, payments, orders and events, or nothing at all.
+
+        PaymentTaken: a payment of `after` belongs to another session; decide again without it.
+
+        Raises:
+            CommitUnknown: whether it was committed could not be found out.
+        """
+
+    async def commit_many(self, pairs: Sequence[tuple[Session, Session]]) -> list[CommitResult]:
+        """The same for many sessions, at most one pair each, in one transaction; a bad pair fails alone."""
+
+    async def record_unmatched(self, unmatched: Unmatched) -> bool:
+        """Keep a payment that has no session; False when the payment is known already (a later one adds its facts)."""
+
+    async def unmatched(self, limit: int) -> list[Unmatched]:
+        """Payments without a session, oldest first."""
+
+    async def claim_due(self, now: Micros, owner: str, limit: int, lease_seconds: float) -> list[Session]:
+        """Lease sessions whose `next_check_at` has come, the longest due first. A commit ends the lease early."""
+
+    async def publish(self, limit: int) -> int:
+        """Give committed public events their numbers; how many got one."""
+
+    async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
+        """Lease numbered events not yet delivered, oldest first; a session's later events wait for its earlier ones."""
+
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None: ...
+
+    async def events(self, after: int, limit: int) -> list[NumberedEvent]:
+        """Public events with a number greater than `after`, in order."""
+
+    async def history(self, session_id: str, limit: int) -> list[Event]:
+        """Every event of one session, oldest first, the private ones too."""
+
+    async def find(self, query: SessionQuery) -> list[Session]: ...
+
+    async def stats(self, now: Micros) -> StoreStats: ...
+
+    async def tally(self, now: Micros, loads: Mapping[str, int]) -> None:
+        """Add to the hour's counters of callbacks by load source, shared by all processes."""
+
+    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+        """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
+
+        PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
+        with money held or due back, with looks pending, or with events not yet delivered.
+        """
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or renew a named lease; it ends by itself. `seconds` 0 gives it up."""
+
+    async def token_get(self, login: str) -> StoredToken | None: ...
+
+    async def token_put(self, login: str, token: StoredToken) -> None: ...
+
+
+# --- the cache -----------------------------------------------------------------------------------------------------
+
+
+class Cache(Protocol):
+    """Speed. Never raises: an error, a foreign or a poisoned value is a miss."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def get(self, session_id: str) -> Session | None: ...
+
+    async def put(self, session: Session) -> None:
+        """Keep a committed session for its `cache_seconds`, unless a newer version is kept already."""
+
+    async def drop(self, session_id: str) -> None: ...
+
+    async def ping(self) -> bool: ...
+
+
+# --- the provider --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceRequest:
+    """What QPay is asked to make; `amount` in möngö, whole tugrik."""
+
+    sender_invoice_no: str
+    receiver_code: str
+    description: str
+    amount: Mongo
+    callback_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceSeen:
+    """An invoice as QPay has it; `status` is QPay's own open string, OPEN, CLOSED or CANCELED."""
+
+    id: str
+    status: str
+    sender_invoice_no: str
+    amount: Mongo
+
+
+class Cancelling(StrEnum):
+    """What QPay answered to cancelling an invoice."""
+
+    CANCELLED = "cancelled"
+    ALREADY = "already"
+    PAID = "paid"
+    NOT_FOUND = "not_found"
+
+
+class Provider(Protocol):
+    """QPay. Every method raises ProviderUnavailable when it got no answer and ProviderRefused for a key."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def answering(self) -> bool:
+        """False while its breaker for questions is open: asking would only wait."""
+
+    async def login(self) -> None:
+        """Make sure there is a live token."""
+
+    async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade: ...
+
+    async def get_invoice(self, invoice_id: str) -> InvoiceSeen | None: ...
+
+    async def cancel_invoice(self, invoice_id: str) -> Cancelling: ...
+
+    async def check(self, invoice_id: str) -> InvoiceAnswer: ...
+
+    async def get_payment(self, payment_id: str) -> SeenPayment | None: ...
+
+
+# --- somebody to tell ----------------------------------------------------------------------------------------------
+
+
+class EventSink(Protocol):
+    """Hears what happened, for metrics, logs and live pages; must not raise and must not wait."""
+
+    def loaded(self, session_id: str, source: str) -> None:
+        """A callback found its session in the "cache" or in the "database"."""
+
+    def called_back(self, outcome: str, seconds: float) -> None: ...
+
+    def asked(self, reason: Reason) -> None: ...
+
+    def changed(self, session: Session) -> None:
+        """A commit was won; `session` is as stored, `session.news` is what it told."""
+
+    def unmatched(self, session_id: str, payment_id: str) -> None:
+        """A callback with a right token named a session that is not stored."""
