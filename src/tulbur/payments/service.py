@@ -1,0 +1,213 @@
+"""The face of the use cases, for web, worker, library and commands alike."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from tulbur.core import steps
+from tulbur.core.schedule import due_reason
+from tulbur.core.session import SECOND, InvoiceState, Reason, Session, Status
+from tulbur.core.steps import MOST_ATTEMPTS
+from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable, StoreUnavailable, TulburError
+from tulbur.payments.desk import MOST_COMMITS, Desk
+from tulbur.payments.opening import OpenRequest, open_session
+from tulbur.payments.settling import Looked, ask, settle
+from tulbur.ports import Cancelling, Committed, Unmatched
+
+CALLBACK_SECONDS: Final = 3.0
+"""How long a callback waits for QPay's answer before SUCCESS; the look goes on behind it."""
+
+MOST_BACKGROUND: Final = 256
+"""Looks that go on after their callback was answered; past this the worker does them."""
+
+UNMATCHED_SECONDS: Final = 30
+"""When a payment without a session is looked at first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the shop decides: the payer's deadline and how long the cache keeps a session, in seconds."""
+
+    session_expiry_seconds: int = 1800
+    session_ttl_seconds: int = 600
+
+
+class Payments:
+    """Every use case; each takes and returns sessions as they are stored."""
+
+    def __init__(self, desk: Desk, policy: Policy | None = None) -> None:
+        self.desk = desk
+        self.policy = policy or Policy()
+        self._background: set[asyncio.Task[Looked]] = set()
+
+    async def stop(self) -> None:
+        """Let the looks under way end; each is bounded by QPay's time limits."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def open(self, request: OpenRequest) -> Session:
+        return await open_session(self.desk, request)
+
+    async def get(self, session_id: str) -> Session:
+        """The session, from the cache where it is fresh.
+
+        Raises:
+            NotFound: there is none.
+        """
+        cached = await self.desk.cache.get(session_id)
+        if cached is not None:
+            return cached
+        stored = await self.desk.stored(session_id)
+        await self.desk.cache.put(stored)
+        return stored
+
+    async def callback(self, session_id: str, payment_id: str) -> str:
+        """QPay says something about a session. When this returns, the hint or its orders are durable.
+
+        `payment_id` is "" when QPay named none. Returns what came of it: "paid", "waiting", "repeated" or "unmatched".
+
+        Raises:
+            StoreUnavailable: nothing was kept; QPay must not hear SUCCESS.
+        """
+        cached = await self.desk.cache.get(session_id)
+        if cached is not None and steps.knows(cached, payment_id):
+            self.desk.sink.loaded(session_id, "cache")
+            return "repeated"
+        claimed = await self._keep_hint(session_id, payment_id)
+        if claimed is None:
+            return "unmatched"
+        self.desk.sink.loaded(session_id, "cache" if cached is not None else "database")
+        session, asked = claimed
+        if asked:
+            session = await self._look_within(session, CALLBACK_SECONDS)
+        if steps.knows(session, payment_id):
+            return "paid" if asked else "repeated"
+        return "waiting"
+
+    async def _keep_hint(self, session_id: str, payment_id: str) -> tuple[Session, bool] | None:
+        """One commit keeps the hint, plans the next look and claims the right to ask now."""
+        for _ in range(MOST_COMMITS):
+            before = await self.desk.store.get(session_id)
+            now = self.desk.clock()
+            if before is None or steps.hints_full(before, payment_id):
+                await self._keep_unmatched(session_id, payment_id, known=before is not None)
+                return None
+            is_new = bool(payment_id) and all(hint.payment_id != payment_id for hint in before.hints)
+            hinted = steps.hinted(before, payment_id, now)
+            if hinted is before and steps.knows(before, payment_id):
+                await self.desk.cache.put(before)
+                return before, False
+            after = steps.asked(hinted, Reason.CALLBACK, now, new_hint=is_new)
+            if after is before:
+                return before, False
+            if await self.desk.commit(before, after) is Committed.WON:
+                return after.committed(), after is not hinted
+        raise StoreUnavailable("the session is being changed too often; try again")
+
+    async def _keep_unmatched(self, session_id: str, payment_id: str, *, known: bool) -> None:
+        now = self.desk.clock()
+        if not known:
+            self.desk.sink.unmatched(session_id, payment_id)
+        if payment_id:
+            await self.desk.store.record_unmatched(
+                Unmatched(
+                    payment_id=payment_id,
+                    seen_at=now,
+                    due_at=now + UNMATCHED_SECONDS * SECOND,
+                    hinted_session_id=session_id,
+                )
+            )
+
+    async def _look_within(self, session: Session, seconds: float) -> Session:
+        """Ask, but wait only so long: the hint is durable, and the look goes on by itself."""
+        if len(self._background) >= MOST_BACKGROUND:
+            return session
+        task = asyncio.create_task(ask(self.desk, session, Reason.CALLBACK))
+        self._background.add(task)
+        task.add_done_callback(self._forget)
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task.result().session
+        return session
+
+    def _forget(self, task: asyncio.Task[Looked]) -> None:
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, TulburError):
+            task.get_loop().call_exception_handler({"message": "a look failed", "exception": error, "task": task})
+
+    async def check(self, session_id: str, reason: Reason = Reason.PAYER) -> Session:
+        """Ask QPay now, when a question of this class is allowed; else the stored state.
+
+        Raises:
+            ProviderUnavailable: QPay was asked and did not answer; nothing is decided.
+        """
+        session = await self.desk.stored(session_id)
+        if session.status is Status.PAID and reason is Reason.PAYER:
+            return session
+        looked = await settle(self.desk, session_id, reason)
+        if looked.asked and not looked.answered and looked.session.status is session.status:
+            raise ProviderUnavailable(session_id=session_id)
+        return looked.session
+
+    async def look(self, session: Session) -> Session:
+        """What the worker does with a session that is due: ask for its reason, or put the look off."""
+        now = self.desk.clock()
+        reason = due_reason(session, now)
+        if reason is None:
+            return session
+        looked = await settle(self.desk, session.id, reason)
+        if looked.asked:
+            return looked.session
+        return await self.desk.step(session.id, lambda s: steps.refused(s, self.desk.clock()))
+
+    async def cancel(self, session_id: str) -> Session:
+        """Give a session up: look once, cancel its invoices at QPay, then say so. What is closed stays as it is.
+
+        Raises:
+            AlreadyPaid: the money was there first.
+            ProviderUnavailable: QPay did not answer; the session is unchanged.
+            Conflict: QPay says paid but does not show the payment yet; it is being looked at.
+        """
+        session = await self.desk.stored(session_id)
+        if session.status is Status.PENDING and session.asked_about:
+            looked = await settle(self.desk, session_id, Reason.DEADLINE)
+            if looked.asked and not looked.answered and looked.session.status is Status.PENDING:
+                raise ProviderUnavailable(session_id=session_id)
+            session = looked.session
+        for _ in range(MOST_ATTEMPTS):
+            if session.status is not Status.PENDING:
+                break
+            gone = await self._cancelled_at_qpay(session)
+
+            def close(stored: Session, gone: frozenset[int] = gone) -> Session:
+                still_open = {a.number for a in stored.attempts if a.state is InvoiceState.OPEN}
+                return steps.cancelled(stored, self.desk.clock()) if still_open <= gone else stored
+
+            session = await self.desk.step(session_id, close)
+        if session.status is Status.PAID:
+            raise AlreadyPaid
+        if session.status is Status.PENDING:
+            raise Conflict("the session is being changed too often; try again")
+        return session
+
+    async def _cancelled_at_qpay(self, session: Session) -> frozenset[int]:
+        """Cancel every open invoice of a session; the numbers of the attempts that cannot be paid any more."""
+        gone = set()
+        for attempt in session.attempts:
+            if attempt.state is not InvoiceState.OPEN:
+                continue
+            if await self.desk.provider.cancel_invoice(str(attempt.id)) is Cancelling.PAID:
+                await self._paid_after_all(session)
+            gone.add(attempt.number)
+        return frozenset(gone)
+
+    async def _paid_after_all(self, session: Session) -> None:
+        """QPay will not cancel what is paid: look again, now and by the ladder."""
+        await self.desk.step(session.id, lambda s: steps.hinted(s, "", self.desk.clock()))
+        looked = await settle(self.desk, session.id, Reason.CALLBACK)
+        if looked.session.status is Status.PAID:
+            raise AlreadyPaid
+        raise Conflict("QPay says this invoice is paid but does not show the payment yet; it is being looked at")

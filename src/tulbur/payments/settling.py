@@ -1,0 +1,183 @@
+"""Settle: claim the right to ask, ask QPay while holding nothing, decide, commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tulbur.core import steps
+from tulbur.core.schedule import waiting
+from tulbur.core.session import Hint, Reason, Session, Status
+from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer
+from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
+from tulbur.payments.desk import MOST_COMMITS, Desk
+from tulbur.ports import Cancelling, Committed, PaymentTaken
+
+MOST_LOOKUPS: Final = 5
+"""Payments looked up by their id in one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A session after a look; `asked` is False when no question was allowed, `answered` False when QPay was silent."""
+
+    session: Session
+    asked: bool
+    answered: bool
+
+
+async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
+    """The one door: ask QPay about a session, if a question of this class is allowed now, and act on the answer."""
+    asked = False
+
+    def claim(session: Session) -> Session:
+        nonlocal asked
+        after = steps.asked(session, reason, desk.clock())
+        asked = after is not session
+        return after
+
+    session = await desk.step(session_id, claim)
+    if not asked:
+        return Looked(session, asked=False, answered=False)
+    return await ask(desk, session, reason)
+
+
+async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
+    """Ask the question that was claimed for `session`, decide by the answer and commit."""
+    desk.sink.asked(reason)
+    evidence, asked_ids = await _evidence(desk, session)
+    settled = await _decide(desk, session.id, evidence, asked_ids)
+    if settled.status is Status.PAID:
+        settled = await cancel_superseded(desk, settled)
+    return Looked(settled, asked=True, answered=evidence.complete)
+
+
+async def _decide(desk: Desk, session_id: str, evidence: Evidence, asked_ids: frozenset[str]) -> Session:
+    """Apply the answer to the row as it is now; another's commit in between only means to decide again."""
+    taken: frozenset[str] = frozenset()
+    for _ in range(MOST_COMMITS):
+        before = await desk.stored(session_id)
+        known = {attempt.id for attempt in before.asked_about}
+        now = desk.clock()
+        complete = evidence.complete and known <= asked_ids
+        after = after_answer(before, replace(evidence, taken=taken, complete=complete), now)
+        if complete:
+            after = steps.expired(after, now)
+        if after is before:
+            return before
+        result = await desk.commit(before, after)
+        if result is Committed.WON:
+            return after.committed()
+        if isinstance(result, PaymentTaken):
+            taken |= result.ids
+    raise StoreUnavailable("the session is being changed too often; try again")
+
+
+async def cancel_superseded(desk: Desk, session: Session) -> Session:
+    """Cancel at QPay each open invoice whose QR must not be paid any more; what QPay does not answer stays open."""
+    for attempt in steps.superseded(session):
+        try:
+            outcome = await desk.provider.cancel_invoice(str(attempt.id))
+        except ProviderError:
+            continue
+        session = await desk.step(session.id, _superseded_step(desk, attempt.number, outcome))
+    return session
+
+
+def _superseded_step(desk: Desk, number: int, outcome: Cancelling) -> Callable[[Session], Session]:
+    if outcome is Cancelling.PAID:
+        return lambda session: steps.hinted(session, "", desk.clock())
+    return lambda session: steps.invoice_cancelled(session, number, desk.clock())
+
+
+# --- the questions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Found:
+    answers: list[InvoiceAnswer] = field(default_factory=list)
+    looked_up: list[SeenPayment] = field(default_factory=list)
+    foreign: set[str] = field(default_factory=set)
+    adopted: list[tuple[int, str]] = field(default_factory=list)
+    complete: bool = True
+
+    def seen(self) -> dict[str, SeenPayment]:
+        return {p.id: p for answer in self.answers for p in answer.payments}
+
+
+async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[str]]:
+    """All that one look may ask: each invoice, then the hinted payments no invoice showed, then dates of late money."""
+    found = _Found()
+    await asyncio.gather(*(_check(desk, found, str(attempt.id)) for attempt in session.asked_about))
+    unseen = [h for h in waiting(session.hints) if h.payment_id and h.payment_id not in found.seen()]
+    for hint in unseen[:MOST_LOOKUPS]:
+        await _look_up(desk, session, found, hint)
+    if desk.clock() > session.expires_at:
+        await _dates(desk, session, found)
+    evidence = Evidence(
+        answers=tuple(found.answers),
+        looked_up=tuple(found.looked_up),
+        foreign=frozenset(found.foreign),
+        adopted=tuple(found.adopted),
+        complete=found.complete,
+    )
+    return evidence, frozenset(answer.invoice_id for answer in found.answers)
+
+
+async def _check(desk: Desk, found: _Found, invoice_id: str) -> None:
+    try:
+        answer = await desk.provider.check(invoice_id)
+    except ProviderRefused as refusal:
+        if refusal.key != "INVOICE_NOTFOUND":
+            found.complete = False
+            return
+        answer = InvoiceAnswer(invoice_id=invoice_id, payments=())
+    except ProviderError:
+        found.complete = False
+        return
+    found.answers.append(answer)
+    found.complete = found.complete and answer.complete
+
+
+async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> None:
+    """Find a hinted payment by its id, and the attempt it was made on."""
+    try:
+        payment = await desk.provider.get_payment(hint.payment_id)
+        if payment is None or not payment.invoice_id:
+            return
+        ours = {attempt.id for attempt in session.asked_about}
+        if payment.invoice_id in ours:
+            found.looked_up.append(payment)
+            return
+        await _adopt(desk, session, found, payment)
+    except ProviderError:
+        found.complete = False
+
+
+async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayment) -> None:
+    """The payment is on an invoice we do not know: ours if QPay shows it under the number of one of our attempts."""
+    nameless = {a.sender_invoice_no: a.number for a in session.attempts if a.id is None}
+    if nameless:
+        invoice = await desk.provider.get_invoice(payment.invoice_id)
+        number = nameless.get(invoice.sender_invoice_no) if invoice else None
+        if number is not None:
+            found.adopted.append((number, payment.invoice_id))
+            found.looked_up.append(payment)
+            await _check(desk, found, payment.invoice_id)
+            return
+    found.foreign.add(payment.id)
+
+
+async def _dates(desk: Desk, session: Session, found: _Found) -> None:
+    """Past the deadline a payment's date decides whether it is late; `check` does not tell it, the payment does."""
+    known = {p.id for p in session.payments} | {p.id for p in found.looked_up}
+    new = [p for p in found.seen().values() if p.status == "PAID" and p.id not in known and p.paid_at is None]
+    for payment in new[:MOST_LOOKUPS]:
+        try:
+            dated = await desk.provider.get_payment(payment.id)
+        except ProviderError:
+            return
+        if dated is not None and dated.paid_at is not None:
+            found.looked_up.append(replace(payment, paid_at=dated.paid_at))

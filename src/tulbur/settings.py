@@ -1,0 +1,211 @@
+"""The environment, read once into one frozen object; a wrong setting is one sentence with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tulbur.errors import SettingsError
+
+SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
+
+_REMEDIES: Final[Mapping[str, str]] = {
+    "PUBLIC_URL": "set it to the address at which QPay and payers reach this service, such as https://pay.shop.mn",
+    "QPAY_BASE_URL": "set it to https://merchant.qpay.mn, https://merchant-sandbox.qpay.mn or a simulator's address",
+    "QPAY_USERNAME": "set it to the login QPay gave you",
+    "QPAY_PASSWORD": "set it to the password QPay gave you",
+    "QPAY_INVOICE_CODE": "set it to the invoice code QPay gave you",
+    "TULBUR_SECRET_KEYS": "set it to a random text of 32 characters or more: python -c 'import secrets; "
+    "print(secrets.token_urlsafe(32))'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One entry of TULBUR_API_KEYS: whose it is, what it may do, and the SHA-256 of the key."""
+
+    name: str
+    scopes: frozenset[str]
+    digest: str
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by the names of the environment; `.env` in the working directory fills gaps."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    database_url: str = "sqlite:///tulbur.db"
+    redis_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    public_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("public_url", "qpay_callback_public_base_url")
+    )
+    qpay_base_url: str | None = None
+    qpay_username: str | None = Field(default=None, validation_alias=AliasChoices("qpay_username", "qpay_client_id"))
+    qpay_password: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("qpay_password", "qpay_client_secret")
+    )
+    qpay_invoice_code: str | None = None
+    tulbur_secret_keys: SecretStr | None = None
+    tulbur_api_keys: SecretStr = SecretStr("")
+    session_ttl_seconds: int = Field(default=600, ge=1, le=86_400)
+    session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
+    trusted_proxies: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Settings:  # noqa: ANN401 - any setting
+        """Read the environment, `.env` and, where TULBUR_SECRETS_DIR names one, a directory of secret files.
+
+        Raises:
+            SettingsError: a value cannot be read; the sentence names the variable.
+        """
+        import os  # noqa: PLC0415 - the one place that looks at the environment by itself
+
+        secrets_dir = os.environ.get("TULBUR_SECRETS_DIR")
+        try:
+            return cls(_secrets_dir=secrets_dir, **overrides)
+        except ValidationError as wrong:
+            raise SettingsError(_sentence(wrong)) from None
+
+    def missing(self) -> list[str]:
+        """One sentence for each setting that serving needs and that is not there."""
+        values: Mapping[str, object] = {
+            "PUBLIC_URL": self.public_url,
+            "QPAY_BASE_URL": self.qpay_base_url,
+            "QPAY_USERNAME": self.qpay_username,
+            "QPAY_PASSWORD": self.qpay_password,
+            "QPAY_INVOICE_CODE": self.qpay_invoice_code,
+            "TULBUR_SECRET_KEYS": self.tulbur_secret_keys,
+        }
+        return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not value]
+
+    def required(self) -> Required:
+        """The settings serving needs, all present and usable.
+
+        Raises:
+            SettingsError: one sentence for each that is missing or wrong.
+        """
+        missing = self.missing()
+        if missing:
+            raise SettingsError("\n".join(missing))
+        return Required(
+            public_url=_address("PUBLIC_URL", str(self.public_url)),
+            qpay_base_url=_address("QPAY_BASE_URL", str(self.qpay_base_url)),
+            qpay_username=str(self.qpay_username),
+            qpay_password=_secret(self.qpay_password),
+            qpay_invoice_code=str(self.qpay_invoice_code),
+            secret_keys=self.secret_keys(),
+        )
+
+    def secret_keys(self) -> tuple[str, ...]:
+        keys = tuple(key for key in _secret(self.tulbur_secret_keys).split(",") if key)
+        if any(len(key) < 16 for key in keys):
+            raise SettingsError(
+                "TULBUR_SECRET_KEYS holds a key shorter than 16 characters; make each at least 32 long."
+            )
+        return keys
+
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        """The API keys by their digests.
+
+        Raises:
+            SettingsError: an entry is not `name:scope+scope:sha256hex`.
+        """
+        entries = (entry.strip() for entry in self.tulbur_api_keys.get_secret_value().split(","))
+        return tuple(_api_key(entry) for entry in entries if entry)
+
+
+class IsolatedSettings(Settings):
+    """Settings that come from their arguments alone, whatever the environment and `.env` say: for demos and tests."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Required:
+    """What serving needs, checked."""
+
+    public_url: str
+    qpay_base_url: str
+    qpay_username: str
+    qpay_password: str
+    qpay_invoice_code: str
+    secret_keys: tuple[str, ...]
+
+
+def sqlite_path(database_url: str) -> Path:
+    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names.
+
+    Raises:
+        SettingsError: another kind of database, or no file.
+    """
+    scheme, _, rest = database_url.partition("://")
+    if scheme != "sqlite":
+        raise SettingsError(
+            f"DATABASE_URL: {scheme or 'this'} is not supported by this release; use sqlite:///tulbur.db."
+        )
+    path = rest.removeprefix("/")
+    if not path or path == ":memory:":
+        raise SettingsError(
+            "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
+        )
+    return Path(path)
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value else ""
+
+
+def _address(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(f"{name} is not an address such as https://pay.shop.mn: {_REMEDIES[name]}.")
+    if name == "PUBLIC_URL" and len(value) > 100:
+        raise SettingsError("PUBLIC_URL is longer than 100 characters; QPay takes callback addresses of at most 255.")
+    return value.rstrip("/")
+
+
+def _api_key(entry: str) -> ApiKey:
+    name, _, rest = entry.partition(":")
+    scopes, _, digest = rest.partition(":")
+    known = frozenset(scopes.split("+"))
+    if not name or not known <= SCOPES or len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
+        raise SettingsError(
+            "TULBUR_API_KEYS holds an entry that is not name:scope+scope:sha256hex; "
+            "make one with: tulbur keys new NAME --scopes read+write."
+        )
+    return ApiKey(name, known, digest)
+
+
+def _sentence(wrong: ValidationError) -> str:
+    lines = []
+    for error in wrong.errors(include_input=False, include_url=False):
+        name = "_".join(str(part) for part in error["loc"]).upper()
+        lines.append(f"{name} is wrong: {error['msg'].lower()}.")
+    return "\n".join(lines)
