@@ -1,0 +1,281 @@
+"""The `tulbur` command: one command, one use case. Parts are imported when a command needs them, so help is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from tulbur.errors import SettingsError, TulburError
+
+if TYPE_CHECKING:
+    from tulbur.settings import Settings
+    from tulbur.wiring import Tulbur
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="tulbur",
+    help="Turns every paid QPay invoice into exactly one set of orders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+sessions_app = typer.Typer(help="Look at sessions, and act on one.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(sessions_app, name="sessions")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run a command; an error is a sentence, and the exit code 2 for settings, 1 for anything found amiss."""
+    try:
+        app()
+    except SettingsError as wrong:
+        _fail(wrong.message, 2)
+    except TulburError as error:
+        _fail(error.message, 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    for line in message.splitlines():
+        typer.echo(f"tulbur: {line}", err=True)
+    sys.exit(code)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def _settings() -> Settings:
+    from tulbur.settings import Settings  # noqa: PLC0415
+
+    return Settings.from_env()
+
+
+def _quiet_logs(settings: Settings) -> None:
+    from tulbur.telemetry import configure_logging  # noqa: PLC0415
+
+    configure_logging("WARNING", settings.log_format)
+
+
+def _with_tulbur(work: Callable[[Tulbur], Coroutine[Any, Any, T]]) -> T:
+    """Run one use case on the configured deployment, without its worker."""
+    from tulbur.wiring import Tulbur  # noqa: PLC0415
+
+    async def run() -> T:
+        async with Tulbur(settings, worker=False, alone=False) as tulbur:
+            return await work(tulbur)
+
+    settings = _settings()
+    _quiet_logs(settings)
+    return asyncio.run(run())
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from tulbur import __version__  # noqa: PLC0415
+
+        typer.echo(f"tulbur {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    serve: Annotated[bool, typer.Option("--serve", help="Stay up, to click through it.")] = False,
+    port: Annotated[int | None, typer.Option(help="The service's port; 0 takes free ones for both.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The main job, shown: a late payment whose cache entry is gone becomes exactly one order set."""
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    if serve:
+        showing.serve_demo(port=port, as_json=as_json)
+    elif not showing.show_demo(as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def drill(
+    url: Annotated[str | None, typer.Option(help="The running tulbur.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="A key with the scopes read and write.")] = None,
+    simulator: Annotated[str | None, typer.Option(help="The simulator it uses as its QPay.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The fallback drill against a running deployment, or a private demo without options."""
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    given = (url, api_key, simulator)
+    if any(given) and not all(given):
+        _fail("--url, --api-key and --simulator belong together; give all three, or none for a private demo.", 2)
+    if url and api_key and simulator:
+        ok = showing.show_drill(url, api_key, simulator, as_json=as_json)
+    else:
+        ok = showing.show_demo(as_json=as_json)
+    if not ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (PORT).", min=0, max=65535)] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 1,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Leave background work to `tulbur worker`.")] = False,
+) -> None:
+    """The service: API, callbacks, checkout page, and background work unless told otherwise."""
+    from tulbur.commands import serving  # noqa: PLC0415
+
+    serving.serve(_settings(), host=host, port=port, processes=workers, worker=not no_worker)
+
+
+@app.command()
+def worker() -> None:
+    """Background work alone: looks that are due, deadlines, numbers for events."""
+    from tulbur.commands import serving  # noqa: PLC0415
+
+    serving.work(_settings())
+
+
+@app.command()
+def simulator(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8765,
+    bank_links: Annotated[bool, typer.Option("--bank-links", help="Bank links open the local bank page.")] = False,
+) -> None:
+    """A QPay to develop against, for any language."""
+    from tulbur.simulator.hosts import RefusedHostError  # noqa: PLC0415
+    from tulbur.simulator.server import serve as serve_simulator  # noqa: PLC0415
+
+    try:
+        serve_simulator(host, port, bank_links=bank_links)
+    except RefusedHostError as refused:
+        _fail(str(refused), 2)
+
+
+@app.command()
+def migrate(
+    action: Annotated[str, typer.Argument(help="up, down or status.", metavar="[up|down|status]")] = "up",
+    confirm: Annotated[str | None, typer.Option(help="The database's name, to confirm `down` in scripts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the database's schema up to date, take it down, or tell where it stands."""
+    from tulbur.commands import migrating  # noqa: PLC0415
+
+    if action not in ("up", "down", "status"):
+        _fail(f"migrate knows up, down and status, not {action!r}.", 2)
+    if action == "down":
+        name = migrating.database_name(_settings())
+        given = confirm or typer.prompt(f"This removes every tulbur table from {name}. Its name, to confirm")
+        if given != name:
+            _fail(f"not confirmed: the database's name is {name}.", 2)
+    report = migrating.run(_settings(), action)
+    if as_json:
+        _print_json(report)
+    else:
+        typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    scopes: Annotated[str, typer.Option(help="Some of read, write, refund, admin, joined by +.")] = "read+write",
+    as_json: Json = False,
+) -> None:
+    """Make an API key: the key once, for its owner, and the hashed setting."""
+    from tulbur.commands.keys import make_key  # noqa: PLC0415
+
+    key, setting = make_key(name, scopes)
+    if as_json:
+        _print_json({"name": name, "key": key, "setting": setting})
+        return
+    typer.echo(f"key:     {key}\nsetting: {setting}")
+    typer.echo("\nGive the key to its owner; it is not stored. Append the setting to TULBUR_API_KEYS (comma list).")
+
+
+@sessions_app.command("list")
+def sessions_list(
+    status: Annotated[str | None, typer.Option(help="PENDING, PAID, EXPIRED or CANCELLED.")] = None,
+    exception: Annotated[str | None, typer.Option(help="Such as late or underpaid.")] = None,
+    user_id: Annotated[str | None, typer.Option(help="One user's sessions.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_json: Json = False,
+) -> None:
+    """The newest sessions."""
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    query = showing.session_query(status=status, exception=exception, user_id=user_id, limit=limit)
+    page = _with_tulbur(lambda t: showing.session_page(t, query))
+    if as_json:
+        _print_json(page)
+    else:
+        showing.print_sessions(page["items"])
+
+
+def _one_session(as_json: bool, work: Callable[[Tulbur], Coroutine[Any, Any, Any]]) -> None:
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    session: Mapping[str, Any] = _with_tulbur(work).model_dump(mode="json")
+    if as_json:
+        _print_json(session)
+    else:
+        showing.print_session(session)
+
+
+SessionId = Annotated[str, typer.Argument(help="The session's id.")]
+
+
+@sessions_app.command("show")
+def sessions_show(session_id: SessionId, as_json: Json = False) -> None:
+    """One session as it is stored."""
+    _one_session(as_json, lambda t: t.get(session_id))
+
+
+@sessions_app.command("check")
+def sessions_check(session_id: SessionId, as_json: Json = False) -> None:
+    """Ask QPay about one session now, and settle it."""
+    from tulbur.core.session import Reason  # noqa: PLC0415
+
+    _one_session(as_json, lambda t: t.check(session_id, Reason.OPERATOR))
+
+
+@sessions_app.command("cancel")
+def sessions_cancel(session_id: SessionId, as_json: Json = False) -> None:
+    """Cancel one session and its invoices at QPay."""
+    _one_session(as_json, lambda t: t.cancel(session_id))
+
+
+@app.command()
+def stats(as_json: Json = False) -> None:
+    """Sessions by status and exception, orders, money due back, where callbacks found their session."""
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    found = asyncio.run(showing.store_stats(_settings()))
+    if as_json:
+        _print_json(found)
+    else:
+        showing.print_stats(found)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check settings, database, schema, QPay login, public URL and clock; exit 1 on a problem."""
+    from tulbur.commands import showing  # noqa: PLC0415
+
+    settings = _settings()
+    _quiet_logs(settings)
+    if not asyncio.run(showing.show_doctor(settings, as_json=as_json)):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

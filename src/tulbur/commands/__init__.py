@@ -1,0 +1,1 @@
+"""What the commands do: run, show, migrate, drill and examine a deployment."""

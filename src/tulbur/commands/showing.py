@@ -1,0 +1,243 @@
+"""What commands show a person: tables, steps, findings; or the same as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tulbur.core.session import ExceptionName, Status
+from tulbur.errors import SettingsError
+from tulbur.ports import SessionQuery
+
+if TYPE_CHECKING:
+    from tulbur.commands.demo import Demo
+    from tulbur.commands.drill import Outcome, Step
+    from tulbur.settings import Settings
+    from tulbur.wiring import Tulbur
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+# --- demo and drill --------------------------------------------------------------------------------------------------
+
+
+def show_demo(*, as_json: bool) -> bool:
+    """Run the private demo; True when exactly one order set exists."""
+    from tulbur.telemetry import configure_logging  # noqa: PLC0415
+
+    configure_logging("ERROR", "console")
+    return asyncio.run(_private_drill(as_json=as_json))
+
+
+async def _private_drill(*, as_json: bool) -> bool:
+    from tulbur.commands.demo import running  # noqa: PLC0415
+
+    started = time.monotonic()
+    async with running() as demo:
+        if not as_json:
+            took = time.monotonic() - started
+            out.print(f"[bold]tulbur demo[/bold]: service {demo.base_url}, simulated QPay {demo.simulator_url}")
+            out.print(f"  {'start simulator and service':32} {took:6.2f} s  SQLite, in-process cache, real HTTP")
+        return await _drill(demo.base_url, demo.api_key, demo.simulator_url, as_json=as_json)
+
+
+def show_drill(url: str, api_key: str, simulator: str, *, as_json: bool) -> bool:
+    """Drill a running deployment; True when it did what it must."""
+    return asyncio.run(_drill(url, api_key, simulator, as_json=as_json))
+
+
+async def _drill(url: str, api_key: str, simulator: str, *, as_json: bool) -> bool:
+    from tulbur.commands.drill import Drill  # noqa: PLC0415
+
+    outcome = await Drill(url, api_key, simulator, _ignore if as_json else _print_step).run()
+    if as_json:
+        print_json(asdict(outcome))
+    else:
+        _print_outcome(outcome)
+    return outcome.ok
+
+
+def _ignore(step: Step) -> None:
+    del step
+
+
+def _print_step(step: Step) -> None:
+    out.print(f"  {step.name:32} {step.seconds:6.2f} s  {step.detail}", markup=False)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    table = Table("what must be", "what is", "", title="one late payment, no cache entry")
+    rows = [
+        ("the session is paid", outcome.status or "-", outcome.status == "PAID"),
+        ("its exception is named", ", ".join(outcome.exceptions) or "-", "late" in outcome.exceptions),
+        ("the database had it", f"{outcome.loaded_from_database} load", outcome.loaded_from_database > 0),
+        ("one order set", f"{len(outcome.order_ids)} order", outcome.ok),
+    ]
+    for what, is_, fine in rows:
+        table.add_row(what, is_, "[green]ok[/green]" if fine else "[red]no[/red]")
+    out.print(table)
+    if outcome.problem:
+        out.print(f"[red]failed[/red]: {outcome.problem}", markup=True)
+
+
+def serve_demo(*, port: int | None, as_json: bool) -> None:
+    """The demo's parts, staying up until interrupted."""
+    from tulbur.telemetry import configure_logging  # noqa: PLC0415
+
+    configure_logging("WARNING", "console")
+    asyncio.run(_serve_demo(port=port, as_json=as_json))
+
+
+async def _serve_demo(*, port: int | None, as_json: bool) -> None:
+    from tulbur.commands.demo import running  # noqa: PLC0415
+
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    ports = {"port": 8080 if port is None else port, "simulator_port": 8765 if port is None else 0}
+    try:
+        async with running(**ports) as demo:
+            addresses = await _addresses(demo)
+            if as_json:
+                print_json(addresses)
+            else:
+                out.print("[bold]tulbur demo[/bold], until Ctrl-C:")
+                for name, value in addresses.items():
+                    out.print(f"  {name.replace('_', ' '):14} {value}", markup=False)
+            await told.wait()
+    except OSError as taken:
+        raise SettingsError(f"{taken}; `tulbur demo --serve --port 0` takes free ports.") from None
+
+
+async def _addresses(demo: Demo) -> Mapping[str, str | None]:
+    session = await demo.tulbur.open(
+        user_id="demo",
+        amount="50000",
+        description="tulbur demo",
+        items=[{"shop_id": "tea-shop", "product_id": "tea", "title": "Цай", "quantity": 2, "unit_price": "25000"}],
+    )
+    invoice_id = session.invoice.id if session.invoice else ""
+    return {
+        "base_url": demo.base_url,
+        "simulator_url": demo.simulator_url,
+        "api_key": demo.api_key,
+        "session_id": session.id,
+        "checkout_url": session.checkout_url,
+        "bank_url": f"{demo.simulator_url}/bank/{invoice_id}",
+        "docs_url": f"{demo.base_url}/docs",
+        "console_url": None,
+    }
+
+
+# --- sessions and stats ----------------------------------------------------------------------------------------------
+
+
+def session_query(*, status: str | None, exception: str | None, user_id: str | None, limit: int) -> SessionQuery:
+    """The query a person typed.
+
+    Raises:
+        SettingsError: a status or exception that does not exist.
+    """
+    try:
+        return SessionQuery(
+            status=Status(status.upper()) if status else None,
+            exception=ExceptionName(exception) if exception else None,
+            user_id=user_id,
+            limit=limit,
+        )
+    except ValueError as wrong:
+        raise SettingsError(
+            f"{wrong}; statuses are {', '.join(Status)}, exceptions {', '.join(ExceptionName)}."
+        ) from None
+
+
+async def session_page(tulbur: Tulbur, query: SessionQuery) -> Mapping[str, Any]:
+    """A page of sessions in the shape of `GET /v1/sessions`."""
+    from tulbur.web.shapes import session_shape  # noqa: PLC0415
+
+    found = await tulbur.store.find(query)
+    return {"items": [session_shape(s, tulbur.links).model_dump(mode="json") for s in found], "next_cursor": None}
+
+
+def print_sessions(items: Sequence[Mapping[str, Any]]) -> None:
+    table = Table("id", "status", "exceptions", "amount", "user", "created")
+    for s in items:
+        table.add_row(s["id"], s["status"], " ".join(s["exceptions"]), s["amount"], s["user_id"], s["created_at"])
+    out.print(table)
+
+
+def print_session(session: Mapping[str, Any]) -> None:
+    for name in ("id", "status", "amount", "received", "held", "refund_due", "refunded", "user_id", "created_at"):
+        out.print(f"{name:14} {session[name]}", markup=False)
+    for name in ("expires_at", "paid_at", "cancelled_at", "last_check_at", "checkout_url"):
+        out.print(f"{name:14} {session[name] or '-'}", markup=False)
+    out.print(f"{'exceptions':14} {' '.join(session['exceptions']) or '-'}", markup=False)
+    for payment in session["payments"]:
+        out.print(f"payment        {payment['id']} {payment['amount']} {payment['status']}", markup=False)
+    for order in session["orders"]:
+        out.print(f"order          {order['id']} shop {order['shop_id'] or '-'} {order['total']}", markup=False)
+
+
+async def store_stats(settings: Settings) -> Mapping[str, Any]:
+    """The counts in the shape of `GET /v1/stats`."""
+    from tulbur.web.shapes import stats_shape  # noqa: PLC0415
+    from tulbur.wiring import now, open_store  # noqa: PLC0415
+
+    store = open_store(settings)
+    await store.start()
+    try:
+        return stats_shape(await store.stats(now()), with_rate=True).model_dump(mode="json")
+    finally:
+        await store.stop()
+
+
+def print_stats(stats: Mapping[str, Any]) -> None:
+    table = Table("figure", "value")
+    for name, count in stats["by_status"].items():
+        table.add_row(f"sessions {name}", str(count))
+    for name, count in stats["by_exception"].items():
+        table.add_row(f"exception {name}", str(count))
+    for name in ("sessions", "created_24h", "orders", "checks_due", "events_undelivered"):
+        table.add_row(name.replace("_", " "), str(stats[name]))
+    table.add_row("refund due", f"{stats['refund_due']['amount']} ({stats['refund_due']['count']})")
+    for name, count in stats["loads"].items():
+        table.add_row(f"callbacks, session from {name}", str(count))
+    rate = stats["fallback_rate"]
+    table.add_row("fallback rate", "-" if rate is None else f"{rate:.1%} (normal under 5 %, high over 20 %)")
+    out.print(table)
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+async def show_doctor(settings: Settings, *, as_json: bool) -> bool:
+    """Print every finding as it is made; True when all is well."""
+    from tulbur.commands.doctor import examine  # noqa: PLC0415
+
+    findings = []
+    async for finding in examine(settings):
+        findings.append(finding)
+        if not as_json:
+            mark = "[green]ok     [/green]" if finding.ok else "[red]problem[/red]"
+            out.print(f"{mark} {finding.check:11}", end=" ")
+            out.print(finding.detail + (f" -> {finding.remedy}" if finding.remedy else ""), markup=False)
+    ok = all(finding.ok for finding in findings)
+    if as_json:
+        print_json({"ok": ok, "checks": [asdict(finding) for finding in findings]})
+    return ok
+
+
+def print_json(value: object) -> None:
+    # Written at once: whoever reads a pipe waits for it.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(value, ensure_ascii=False, indent=2, default=str), flush=True)  # noqa: T201

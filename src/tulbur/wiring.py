@@ -1,0 +1,262 @@
+"""Builds the parts and ties them together: the only module that knows everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, Self
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.core.session import Micros, Reason
+from tulbur.core.session import Session as CoreSession
+from tulbur.errors import SettingsError, StoreUnavailable
+from tulbur.links import Links
+from tulbur.payments import Payments, Policy
+from tulbur.payments.desk import Desk
+from tulbur.ports import EventSink, Store
+from tulbur.qpay.client import QPay
+from tulbur.settings import Settings, sqlite_path
+from tulbur.stores.sqlite import SqliteStore
+from tulbur.telemetry import Telemetry
+from tulbur.web.app import WebParts, create_app
+from tulbur.web.live import LiveSessions
+from tulbur.web.shapes import Session, SessionOpen, open_request, session_shape
+from tulbur.worker import Worker
+
+FLUSH_SECONDS: Final = 5.0
+"""How often a process adds its counts to the shared ones."""
+
+log = structlog.get_logger("tulbur")
+
+
+def now() -> Micros:
+    return time.time_ns() // 1000
+
+
+def new_id() -> str:
+    """32 hexadecimal characters: the time first, so that new rows lie together, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that DATABASE_URL chooses; nothing is opened yet.
+
+    Raises:
+        SettingsError: no store of this release speaks that URL.
+    """
+    return SqliteStore(sqlite_path(settings.database_url))
+
+
+class Tulbur:
+    """tulbur as a library: every use case, and the whole HTTP application to serve or to mount.
+
+    `await start()` and `await stop()`, or `async with`, bound its life; a mounted application gets no lifespan events,
+    so whoever mounts `asgi` starts and stops it. `worker=False` leaves the looks that are due to other processes.
+    `alone=False` says that other processes change sessions too: then only final states are cached without Redis.
+    """
+
+    def __init__(self, settings: Settings, *, worker: bool = True, alone: bool = True) -> None:
+        required = settings.required()
+        self.settings = settings
+        self.links = Links(required.public_url, required.secret_keys)
+        self.store = open_store(settings)
+        self.telemetry = Telemetry()
+        self.live = LiveSessions()
+        self.cache = SessionCache(
+            MemoryBackend(now),
+            required.secret_keys,
+            now,
+            on_error=self.telemetry.on_cache_error,
+            final_only=not alone,
+        )
+        self.provider = QPay(
+            required.qpay_base_url,
+            required.qpay_username,
+            required.qpay_password,
+            required.qpay_invoice_code,
+            store=self.store,
+            clock=now,
+            on_request=self.telemetry.on_request,
+        )
+        desk = Desk(
+            store=self.store,
+            cache=self.cache,
+            provider=self.provider,
+            links=self.links,
+            sink=_Sinks([self.telemetry, self.live]),
+            clock=now,
+            new_id=new_id,
+        )
+        policy = Policy(
+            session_expiry_seconds=settings.session_expiry_seconds, session_ttl_seconds=settings.session_ttl_seconds
+        )
+        self.payments = Payments(desk, policy)
+        self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
+        self.asgi: ASGIApp = create_app(
+            WebParts(
+                payments=self.payments,
+                store=self.store,
+                cache=self.cache,
+                provider=self.provider,
+                links=self.links,
+                clock=now,
+                api_keys=settings.api_keys(),
+                telemetry=self.telemetry,
+                live=self.live,
+                policy=policy,
+                shared_cache_or_single=alone,
+                trusted_proxies=settings.trusted_proxies,
+            )
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:  # noqa: ANN401 - the options of __init__
+        """Build it from the environment and `.env`.
+
+        Raises:
+            SettingsError: one sentence for each setting that is missing or wrong.
+        """
+        return cls(Settings.from_env(), **options)
+
+    async def start(self) -> None:
+        """Open the database and the connections, and begin to work.
+
+        Raises:
+            SettingsError: the database's schema cannot be used; the sentence says what to do.
+            StoreUnavailable: the database does not answer.
+        """
+        self._stopping.clear()
+        await self.store.start()
+        await self.cache.start()
+        await self.provider.start()
+        self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
+        if self.worker is not None:
+            self._tasks.append(asyncio.create_task(self.worker.run(), name="tulbur-worker"))
+
+    async def stop(self) -> None:
+        """Finish what is being settled, then close everything; safe to call twice."""
+        self._stopping.set()
+        if self.worker is not None:
+            self.worker.stop()
+        self.live.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.payments.stop()
+        with contextlib.suppress(StoreUnavailable):
+            await self.telemetry.flush(self.store, now())
+        await self.provider.stop()
+        await self.cache.stop()
+        await self.store.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def open(
+        self,
+        *,
+        user_id: str,
+        amount: Any,  # noqa: ANN401 - text, int or Decimal, as the HTTP body takes it
+        items: Sequence[Mapping[str, Any]] = (),
+        idempotency_key: str | None = None,
+        **fields: Any,  # noqa: ANN401 - the other fields of POST /v1/sessions
+    ) -> Session:
+        """Open a checkout; the arguments are the fields of `POST /v1/sessions`, amounts in tugrik.
+
+        Raises:
+            Invalid, AmountMismatch: the cart does not add up.
+            ProviderUnavailable, ProviderRefused: stored as `session_id`; repeat with the same `idempotency_key`.
+        """
+        body = SessionOpen.parse({"user_id": user_id, "amount": amount, "items": list(items), **fields})
+        digest = sha256(body.model_dump_json().encode()).hexdigest()
+        request = open_request(
+            body, scope="", idempotency_key=idempotency_key, digest=digest, policy=self.payments.policy
+        )
+        return self._shape(await self.payments.open(request))
+
+    async def get(self, session_id: str) -> Session:
+        """The session as it is now. Raises NotFound."""
+        return self._shape(await self.payments.get(session_id))
+
+    async def check(self, session_id: str, reason: Reason = Reason.PAYER) -> Session:
+        """Ask QPay now, for a payer at most once per 10 s and session; too early gives the stored state.
+
+        Raises:
+            ProviderUnavailable: QPay does not answer.
+        """
+        return self._shape(await self.payments.check(session_id, reason))
+
+    async def cancel(self, session_id: str) -> Session:
+        """Give the session up. Raises AlreadyPaid when the money was there first."""
+        return self._shape(await self.payments.cancel(session_id))
+
+    def _shape(self, session: CoreSession) -> Session:
+        return session_shape(session, self.links)
+
+    async def _flush_now_and_then(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
+            with contextlib.suppress(StoreUnavailable):
+                await self.telemetry.flush(self.store, now())
+
+
+class Application:
+    """The HTTP application of a process that a server starts by itself: its lifespan is tulbur's."""
+
+    def __init__(self, tulbur: Tulbur) -> None:
+        self._tulbur = tulbur
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._tulbur.asgi(scope, receive, send)
+            return
+        await receive()
+        try:
+            await self._tulbur.start()
+        except (SettingsError, StoreUnavailable) as error:
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._tulbur.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Sinks:
+    """Tells several listeners, in order."""
+
+    def __init__(self, sinks: Sequence[EventSink]) -> None:
+        self._sinks = sinks
+
+    def loaded(self, session_id: str, source: str) -> None:
+        for sink in self._sinks:
+            sink.loaded(session_id, source)
+
+    def called_back(self, outcome: str, seconds: float) -> None:
+        for sink in self._sinks:
+            sink.called_back(outcome, seconds)
+
+    def asked(self, reason: Reason) -> None:
+        for sink in self._sinks:
+            sink.asked(reason)
+
+    def changed(self, session: CoreSession) -> None:
+        for sink in self._sinks:
+            sink.changed(session)
+
+    def unmatched(self, session_id: str, payment_id: str) -> None:
+        for sink in self._sinks:
+            sink.unmatched(session_id, payment_id)

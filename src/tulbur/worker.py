@@ -1,0 +1,81 @@
+"""The loop behind the callbacks: sessions whose look is due, and numbers for committed events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import structlog
+
+from tulbur.core.session import Session
+from tulbur.errors import TulburError
+from tulbur.payments import Payments
+
+BATCH: Final = 20
+"""Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
+
+AT_ONCE: Final = 8
+LEASE_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
+EVENTS: Final = 200
+
+log = structlog.get_logger("tulbur.worker")
+
+
+class Worker:
+    """Does what is due, again and again, until it is told to stop. Any number of them share one database."""
+
+    def __init__(self, payments: Payments, *, owner: str) -> None:
+        self._payments = payments
+        self._desk = payments.desk
+        self._owner = owner
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `stop`; a database that does not answer is tried again, more and more slowly."""
+        pause = IDLE_SECONDS
+        while not self._stopping.is_set():
+            try:
+                busy = await self.once()
+            except TulburError as error:
+                log.warning("worker waits", error=error.message, seconds=pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            except Exception:
+                log.exception("worker failed")
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                pause = IDLE_SECONDS
+                if busy:
+                    continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def once(self) -> bool:
+        """One round; True when a full batch was found, so that more may be waiting."""
+        numbered = await self._desk.store.publish(EVENTS)
+        looked = await self._looks()
+        return numbered == EVENTS or looked == BATCH
+
+    async def _looks(self) -> int:
+        # Claiming is a write: while QPay does not answer, due sessions stay unclaimed.
+        if not self._desk.provider.answering():
+            return 0
+        due = await self._desk.store.claim_due(self._desk.clock(), self._owner, BATCH, LEASE_SECONDS)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._look(session, at_once) for session in due))
+        return len(due)
+
+    async def _look(self, session: Session, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
+            try:
+                await self._payments.look(session)
+            except TulburError as error:
+                # The lease ends by itself, and the session is due again.
+                log.warning("a look failed", session_id=session.id, error=error.message)
+            except Exception:
+                log.exception("a look failed", session_id=session.id)
