@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core import steps
-from tulbur.core.schedule import due_reason
-from tulbur.core.session import SECOND, InvoiceState, Reason, Session, Status
+from tulbur.core.schedule import due_reason, waiting
+from tulbur.core.session import SECOND, InvoiceState, Micros, Reason, Session, Status
 from tulbur.core.steps import MOST_ATTEMPTS
 from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable, StoreUnavailable, TulburError
 from tulbur.payments.desk import MOST_COMMITS, Desk
@@ -21,6 +21,9 @@ CALLBACK_SECONDS: Final = 3.0
 
 MOST_BACKGROUND: Final = 256
 """Looks that go on after their callback was answered; past this the worker does them."""
+
+REPEAT_SECONDS: Final = 2
+"""A repeated callback whose payment does not show yet asks again at most this often; the ladder asks besides."""
 
 UNMATCHED_SECONDS: Final = 30
 """When a payment without a session is looked at first."""
@@ -96,7 +99,7 @@ class Payments:
                 return None
             is_new = bool(payment_id) and all(hint.payment_id != payment_id for hint in before.hints)
             hinted = steps.hinted(before, payment_id, now)
-            if hinted is before and steps.knows(before, payment_id):
+            if hinted is before and not _worth_asking(before, payment_id, now):
                 await self.desk.cache.put(before)
                 return before, False
             after = steps.asked(hinted, Reason.CALLBACK, now, new_hint=is_new)
@@ -200,14 +203,21 @@ class Payments:
             if attempt.state is not InvoiceState.OPEN:
                 continue
             if await self.desk.provider.cancel_invoice(str(attempt.id)) is Cancelling.PAID:
-                await self._paid_after_all(session)
+                await self._paid_after_all(session, str(attempt.id))
             gone.add(attempt.number)
         return frozenset(gone)
 
-    async def _paid_after_all(self, session: Session) -> None:
-        """QPay will not cancel what is paid: look again, now and by the ladder."""
+    async def _paid_after_all(self, session: Session, invoice_id: str) -> None:
+        """QPay does not cancel what money has reached: look again. A short payment is known, and is due back."""
         await self.desk.step(session.id, lambda s: steps.hinted(s, "", self.desk.clock()))
         looked = await settle(self.desk, session.id, Reason.CALLBACK)
         if looked.session.status is Status.PAID:
             raise AlreadyPaid
-        raise Conflict("QPay says this invoice is paid but does not show the payment yet; it is being looked at")
+        if not any(p.received and p.invoice_id == invoice_id for p in looked.session.payments):
+            raise Conflict("QPay says this invoice is paid but does not show the payment yet; it is being looked at")
+
+
+def _worth_asking(session: Session, payment_id: str, now: Micros) -> bool:
+    """Whether a callback that says nothing new may still ask: its payment is awaited, and the last question is old."""
+    awaited = any(hint.payment_id == payment_id for hint in waiting(session.hints))
+    return awaited and now - session.asks.last_at >= REPEAT_SECONDS * SECOND

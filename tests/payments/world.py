@@ -1,0 +1,191 @@
+"""A whole tulbur around a simulated QPay on a real socket, under a clock that only tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.core.orders import Item
+from tulbur.core.session import SECOND, Micros, Reason, Session
+from tulbur.links import Links
+from tulbur.payments import OpenRequest, Payments
+from tulbur.payments.desk import Desk
+from tulbur.ports import Store
+from tulbur.qpay.client import QPay
+from tulbur.simulator.app import create_simulator
+from tulbur.stores.memory import MemoryStore
+from tulbur.worker import Worker
+
+START: Micros = 1_790_000_000 * SECOND
+KEYS = ("a-key-only-for-tests-0123456789abcdef",)
+
+
+@dataclass
+class Clock:
+    now: Micros = START
+
+    def __call__(self) -> Micros:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += int(seconds * SECOND)
+
+
+@dataclass
+class Heard:
+    """Records what the use cases tell; repairs nothing."""
+
+    loads: list[str] = field(default_factory=list)
+    asks: list[Reason] = field(default_factory=list)
+    changes: list[Session] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+
+    def loaded(self, session_id: str, source: str) -> None:
+        self.loads.append(source)
+
+    def called_back(self, outcome: str, seconds: float) -> None:
+        raise AssertionError("only the web tells this")
+
+    def asked(self, reason: Reason) -> None:
+        self.asks.append(reason)
+
+    def changed(self, session: Session) -> None:
+        self.changes.append(session)
+
+    def unmatched(self, session_id: str, payment_id: str) -> None:
+        self.lost.append((session_id, payment_id))
+
+
+@dataclass
+class World:
+    clock: Clock
+    simulator: Any
+    qpay: QPay
+    store: Store
+    cache: SessionCache
+    payments: Payments
+    worker: Worker
+    heard: Heard
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def open(self, **changes: Any) -> Session:
+        return await self.payments.open(request(**changes))
+
+    async def stored(self, session_id: str) -> Session:
+        found = await self.store.get(session_id)
+        assert found is not None
+        return found
+
+    def invoices(self) -> list[Any]:
+        """The simulator's invoices, oldest first."""
+        return list(self.simulator.ledger.invoices.values())
+
+    async def pay(self, session: Session, amount: str | None = None, attempt: int = -1, method: str = "P2P") -> str:
+        """Pay an invoice at QPay, whose callback is lost; the payment's id."""
+        return await self.pay_invoice(str(session.attempts[attempt].id), amount, method)
+
+    async def pay_invoice(self, invoice_id: str, amount: str | None = None, method: str = "P2P") -> str:
+        body: dict[str, Any] = {"callback": False, "method": method}
+        if amount is not None:
+            body["amount"] = amount
+        return str((await self.control("POST", f"invoices/{invoice_id}/pay", body))["payment_id"])
+
+    async def refund(self, payment_id: str) -> None:
+        await self.control("POST", f"payments/{payment_id}/refund", {})
+
+    async def faults(self, **knobs: Any) -> None:
+        await self.control("PUT", "faults", knobs)
+
+    async def requests(self, path: str) -> int:
+        """How many requests the simulator saw whose path ends so."""
+        items = (await self.control("GET", "requests"))["items"]
+        return sum(item["path"].endswith(path) for item in items)
+
+    async def control(self, method: str, path: str, body: Any = None) -> Any:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(method, f"{self.simulator.public_url}/_sim/{path}", json=body) as answer,
+        ):
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+
+def request(**changes: Any) -> OpenRequest:
+    """A cart of two shops over 50,000 tugrik."""
+    items = (
+        Item(shop_id="s1", product_id="p1", title="Цай", quantity=2, unit_price=1_500_000),
+        Item(shop_id="s2", product_id="p2", title="Аяга", quantity=1, unit_price=2_000_000),
+    )
+    fields: dict[str, Any] = {
+        "user_id": "u1",
+        "amount": 5_000_000,
+        "items": items,
+        "expires_in": 1800,
+        "cache_seconds": 600,
+        "body_digest": "digest",
+    }
+    return OpenRequest(**(fields | changes))
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, sock: socket.socket) -> AsyncIterator[None]:
+    """Serve an ASGI application on a bound socket, in this loop."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    while not server.started:
+        await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await task
+
+
+@contextlib.asynccontextmanager
+async def world(store: Store | None = None) -> AsyncIterator[World]:
+    clock = Clock()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        app = create_simulator(clock=lambda: clock.now / SECOND, public_url=url)
+        async with serving(app, sock), _parts(clock, app.state.simulator, url, store or MemoryStore(clock)) as made:
+            yield made
+        await app.state.simulator.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _parts(clock: Clock, simulator: Any, url: str, store: Store) -> AsyncIterator[World]:
+    heard = Heard()
+    cache = SessionCache(MemoryBackend(clock), KEYS, clock)
+    qpay = QPay(url, "TEST_MERCHANT", "123456", "TEST_INVOICE", store=store, clock=clock)
+    ids = itertools.count(1)
+    desk = Desk(
+        store=store,
+        cache=cache,
+        provider=qpay,
+        links=Links("http://127.0.0.1:9", KEYS),
+        sink=heard,
+        clock=clock,
+        new_id=lambda: f"{next(ids):032x}",
+    )
+    payments = Payments(desk)
+    await store.start()
+    await qpay.start()
+    try:
+        yield World(clock, simulator, qpay, store, cache, payments, Worker(payments, owner="w"), heard)
+    finally:
+        await payments.stop()
+        await qpay.stop()
+        await store.stop()
