@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tulbur.web.shapes import Session
-    from tulbur.wiring import Settings, Tulbur
+    from tulbur.settings import Settings
+    from tulbur.web.models import Session
+    from tulbur.wiring import Tulbur
 
 __version__ = "0.1.0"
 __all__ = ["Session", "Settings", "Tulbur", "__version__"]
 
-_HOMES = {"Tulbur": "tulbur.wiring", "Settings": "tulbur.settings", "Session": "tulbur.web.shapes"}
+_HOMES = {"Tulbur": "tulbur.wiring", "Settings": "tulbur.settings", "Session": "tulbur.web.models"}
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -50,7 +49,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    from tulbur.commands.showing import print_json  # noqa: PLC0415
+
+    print_json(value)
 
 
 def _settings() -> Settings:

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
             "QPAY_USERNAME": self.qpay_username,
             "QPAY_PASSWORD": self.qpay_password,
             "QPAY_INVOICE_CODE": self.qpay_invoice_code,
-            "TULBUR_SECRET_KEYS": self.tulbur_secret_keys,
+            "TULBUR_SECRET_KEYS": self.secret_keys(),
         }
         return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not value]
 
@@ -115,12 +115,8 @@ class Settings(BaseSettings):
         )
 
     def secret_keys(self) -> tuple[str, ...]:
-        keys = tuple(key for key in _secret(self.tulbur_secret_keys).split(",") if key)
-        if any(len(key) < 16 for key in keys):
-            raise SettingsError(
-                "TULBUR_SECRET_KEYS holds a key shorter than 16 characters; make each at least 32 long."
-            )
-        return keys
+        """The keys that sign our addresses; the first signs, all verify."""
+        return tuple(key.strip() for key in _secret(self.tulbur_secret_keys).split(",") if key.strip())
 
     def api_keys(self) -> tuple[ApiKey, ...]:
         """The API keys by their digests.

@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Final, Self
 
 import structlog
@@ -26,8 +25,10 @@ from tulbur.settings import Settings, sqlite_path
 from tulbur.stores.sqlite import SqliteStore
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
+from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
-from tulbur.web.shapes import Session, SessionOpen, open_request, session_shape
+from tulbur.web.models import Session
+from tulbur.web.shapes import session_shape
 from tulbur.worker import Worker
 
 FLUSH_SECONDS: Final = 5.0
@@ -135,6 +136,7 @@ class Tulbur:
             StoreUnavailable: the database does not answer.
         """
         self._stopping.clear()
+        self.live.start()
         await self.store.start()
         await self.cache.start()
         await self.provider.start()
@@ -180,9 +182,8 @@ class Tulbur:
             ProviderUnavailable, ProviderRefused: stored as `session_id`; repeat with the same `idempotency_key`.
         """
         body = SessionOpen.parse({"user_id": user_id, "amount": amount, "items": list(items), **fields})
-        digest = sha256(body.model_dump_json().encode()).hexdigest()
         request = open_request(
-            body, scope="", idempotency_key=idempotency_key, digest=digest, policy=self.payments.policy
+            body, scope="", idempotency_key=idempotency_key, digest=body_digest(body), policy=self.payments.policy
         )
         return self._shape(await self.payments.open(request))
 

@@ -22,7 +22,6 @@ from tulbur.payments.desk import Desk
 from tulbur.ports import Store
 from tulbur.qpay.client import QPay
 from tulbur.simulator.app import create_simulator
-from tulbur.stores.memory import MemoryStore
 from tulbur.worker import Worker
 
 START: Micros = 1_790_000_000 * SECOND
@@ -138,29 +137,26 @@ def request(**changes: Any) -> OpenRequest:
 
 @contextlib.asynccontextmanager
 async def serving(app: Any, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve an ASGI application on a bound socket, in this loop."""
+    """Serve an ASGI application on a bound socket, in this loop, without the server's own main loop and its pauses."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    config.load()
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(server.serve(sockets=[sock]))
-    while not server.started:
-        await asyncio.sleep(0)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[sock])
     try:
         yield
     finally:
-        server.should_exit = True
         server.force_exit = True
-        await task
+        await server.shutdown(sockets=[sock])
 
 
 @contextlib.asynccontextmanager
-async def world(store: Store | None = None) -> AsyncIterator[World]:
-    clock = Clock()
+async def world(store: Store, clock: Clock) -> AsyncIterator[World]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         app = create_simulator(clock=lambda: clock.now / SECOND, public_url=url)
-        async with serving(app, sock), _parts(clock, app.state.simulator, url, store or MemoryStore(clock)) as made:
+        async with serving(app, sock), _parts(clock, app.state.simulator, url, store) as made:
             yield made
         await app.state.simulator.aclose()
 

@@ -27,7 +27,7 @@ def run(settings: Settings, action: str) -> Mapping[str, object]:
     if action == "up":
         migrate.up(url)
     elif action == "down":
-        backup = migrate.down(url, stamp=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+        backup = migrate.down(url, confirm=database_name(settings), stamp=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
     found = migrate.status(url)
     report: dict[str, object] = {
         "database": database_name(settings),

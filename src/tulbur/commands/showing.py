@@ -238,6 +238,6 @@ async def show_doctor(settings: Settings, *, as_json: bool) -> bool:
 
 
 def print_json(value: object) -> None:
-    # Written at once: whoever reads a pipe waits for it.
+    """One line, written at once: whoever reads a pipe waits for it."""
     with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(value, ensure_ascii=False, indent=2, default=str), flush=True)  # noqa: T201
+        print(json.dumps(value, ensure_ascii=False, default=str), flush=True)  # noqa: T201 - the answer itself

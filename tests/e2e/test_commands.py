@@ -1,0 +1,194 @@
+"""The commands as a person types them, in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tulbur.commands.demo import Demo, running
+
+pytestmark = pytest.mark.anyio
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("QPAY_", "TULBUR_", "DATABASE_"))}
+
+
+async def tulbur(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "tulbur.cli", *arguments]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=CLEAN | dict(env or {}),
+        cwd=cwd,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
+    async with running(data=tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def env(demo: Demo) -> dict[str, str]:
+    s = demo.settings
+    assert s.tulbur_secret_keys is not None
+    return {
+        "DATABASE_URL": s.database_url,
+        "PUBLIC_URL": str(s.public_url),
+        "QPAY_BASE_URL": str(s.qpay_base_url),
+        "QPAY_USERNAME": str(s.qpay_username),
+        "QPAY_PASSWORD": "123456",
+        "QPAY_INVOICE_CODE": str(s.qpay_invoice_code),
+        "TULBUR_SECRET_KEYS": s.tulbur_secret_keys.get_secret_value(),
+        "TULBUR_API_KEYS": s.tulbur_api_keys.get_secret_value(),
+    }
+
+
+async def _pay(demo: Demo, invoice_id: str) -> None:
+    url = f"{demo.simulator_url}/_sim/invoices/{invoice_id}/pay"
+    async with aiohttp.ClientSession() as http, http.post(url, json={"callback": False}) as answer:
+        assert answer.status == 200
+
+
+async def test_the_demo_shows_one_order_set(tmp_path: Path) -> None:
+    shown = await tulbur("demo", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "SUCCESS" in shown.stdout
+    assert "one order set" in shown.stdout
+    assert not shown.stderr
+    assert not list(tmp_path.iterdir()), "a demo leaves nothing behind"
+
+
+async def test_the_demo_ignores_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=not-a-port\n")
+    shown = await tulbur("demo", "--json", env={"DATABASE_URL": "mongodb://nowhere"}, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["ok"] is True
+
+
+async def test_the_drill_runs_against_a_running_deployment(demo: Demo) -> None:
+    shown = await tulbur(
+        "drill", "--url", demo.base_url, "--api-key", demo.api_key, "--simulator", demo.simulator_url, "--json"
+    )
+    assert shown.returncode == 0, shown.stdout
+    assert json.loads(shown.stdout)["loaded_from_database"] >= 1
+
+
+async def test_the_drill_fails_where_the_job_is_not_done(demo: Demo) -> None:
+    shown = await tulbur("drill", "--url", demo.base_url, "--api-key", "wrong", "--simulator", demo.simulator_url)
+    assert shown.returncode == 1
+    assert "401" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_missing_settings_name_themselves(command: str, tmp_path: Path) -> None:
+    shown = await tulbur(command, cwd=tmp_path)
+    assert shown.returncode == 2
+    for name in ("PUBLIC_URL", "QPAY_BASE_URL", "QPAY_USERNAME", "QPAY_PASSWORD", "TULBUR_SECRET_KEYS"):
+        assert f"tulbur: {name} is not set" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+async def test_a_wrong_setting_names_itself(tmp_path: Path) -> None:
+    shown = await tulbur("stats", env={"PORT": "eighty"}, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("tulbur: PORT is wrong")
+
+
+async def test_a_database_of_another_kind_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    shown = await tulbur("stats", env={"DATABASE_URL": "oracle://x"}, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "DATABASE_URL" in shown.stderr
+
+
+async def test_a_key_is_shown_once_and_stored_as_a_hash() -> None:
+    shown = await tulbur("keys", "new", "shop", "--scopes", "read+write", "--json")
+    made = json.loads(shown.stdout)
+    assert made["setting"] == f"shop:read+write:{sha256(made['key'].encode()).hexdigest()}"
+    wrong = await tulbur("keys", "new", "shop", "--scopes", "everything")
+    assert wrong.returncode == 2
+
+
+async def test_migrate_up_status_down(tmp_path: Path) -> None:
+    env = {"DATABASE_URL": f"sqlite:///{tmp_path / 'shop.db'}"}
+    up = json.loads((await tulbur("migrate", "--json", env=env)).stdout)
+    assert up["current"] == up["head"]
+    assert json.loads((await tulbur("migrate", "status", "--json", env=env)).stdout) == up
+    refused = await tulbur("migrate", "down", "--confirm", "other.db", env=env)
+    assert refused.returncode == 2
+    down = json.loads((await tulbur("migrate", "down", "--confirm", "shop.db", "--json", env=env)).stdout)
+    assert down["current"] is None
+    assert Path(down["backup"]).stat().st_size > 0
+
+
+async def test_sessions_are_listed_shown_checked_and_cancelled(demo: Demo, env: dict[str, str]) -> None:
+    first = await demo.tulbur.open(user_id="u1", amount="50000")
+    second = await demo.tulbur.open(user_id="u2", amount="7000")
+    listed = json.loads((await tulbur("sessions", "list", "--json", env=env)).stdout)
+    assert {s["id"] for s in listed["items"]} == {first.id, second.id}
+    assert first.invoice is not None
+    await _pay(demo, first.invoice.id)
+    checked = json.loads((await tulbur("sessions", "check", first.id, "--json", env=env)).stdout)
+    assert (checked["status"], len(checked["orders"])) == ("PAID", 1)
+    again = await tulbur("sessions", "cancel", first.id, env=env)
+    assert again.returncode == 1
+    assert "paid" in again.stderr
+    cancelled = json.loads((await tulbur("sessions", "cancel", second.id, "--json", env=env)).stdout)
+    assert cancelled["status"] == "CANCELLED"
+    shown = await tulbur("sessions", "show", first.id, env=env)
+    assert "PAID" in shown.stdout
+    assert (await tulbur("sessions", "show", "nobody", env=env)).returncode == 1
+    stats: dict[str, Any] = json.loads((await tulbur("stats", "--json", env=env)).stdout)
+    assert stats["by_status"] == {"PENDING": 0, "PAID": 1, "EXPIRED": 0, "CANCELLED": 1}
+    assert stats["orders"] == 1
+
+
+async def test_the_doctor_finds_nothing_wrong_with_a_running_demo(env: dict[str, str]) -> None:
+    shown = await tulbur("doctor", "--json", env=env)
+    checks = {c["check"]: c for c in json.loads(shown.stdout)["checks"]}
+    assert set(checks) == {"settings", "api keys", "database", "schema", "cache", "qpay login", "public url", "clock"}
+    assert [c for c in checks.values() if not c["ok"]] == []
+    assert shown.returncode == 0
+
+
+async def test_the_doctor_names_each_problem(env: dict[str, str], tmp_path: Path) -> None:
+    sick = env | {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'other.db'}",
+        "QPAY_PASSWORD": "wrong",
+        "PUBLIC_URL": "http://127.0.0.1:9",
+        "TULBUR_API_KEYS": "",
+        "TULBUR_SECRET_KEYS": "short",
+    }
+    shown = await tulbur("doctor", "--json", env=sick, cwd=tmp_path)
+    assert shown.returncode == 1
+    bad = {c["check"] for c in json.loads(shown.stdout)["checks"] if not c["ok"]}
+    assert bad == {"settings", "api keys", "qpay login", "public url"}
+    assert "wrong" not in shown.stdout.replace("are wrong", "")
+    missing = await tulbur("doctor", cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "PUBLIC_URL is not set" in missing.stdout
+
+
+async def test_help_is_quick_to_import() -> None:
+    shown = await tulbur("--help")
+    assert shown.returncode == 0
+    probe = "import sys, tulbur.cli; print([m for m in ('fastapi', 'aiohttp', 'sqlalchemy') if m in sys.modules])"
+    loaded = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-c", probe], text=True)
+    assert loaded.strip() == "[]"
