@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
-import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tulbur.cache import MemoryBackend, SessionCache
@@ -33,8 +32,6 @@ from tulbur.worker import Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
-
-log = structlog.get_logger("tulbur")
 
 
 def now() -> Micros:

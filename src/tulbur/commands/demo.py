@@ -47,7 +47,7 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
         settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key)
         tulbur = Tulbur(settings)
         simulator = create_simulator(bank_links=True, public_url=simulator_url)
-        servers = [_Server(_config(simulator)), _Server(_config(Application(tulbur)))]
+        servers = [QuietServer(_config(simulator)), QuietServer(_config(Application(tulbur)))]
         demo = Demo(
             base_url=base_url,
             simulator_url=simulator_url,
@@ -58,6 +58,7 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
         async with contextlib.AsyncExitStack() as stack:
             for server, sock in zip(servers, (qpay, web), strict=True):
                 await stack.enter_async_context(_serving(server, sock))
+            stack.callback(tulbur.live.close)
             yield demo
 
 
@@ -78,8 +79,8 @@ def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: s
     )
 
 
-class _Server(uvicorn.Server):
-    """A server among others in one loop; the command that runs them hears the signals."""
+class QuietServer(uvicorn.Server):
+    """A server among others in one loop; whoever runs them hears the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -98,7 +99,7 @@ def _config(app: object) -> uvicorn.Config:
 
 
 @contextlib.asynccontextmanager
-async def _serving(server: _Server, sock: socket.socket) -> AsyncIterator[None]:
+async def _serving(server: QuietServer, sock: socket.socket) -> AsyncIterator[None]:
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not server.started:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
+from types import FrameType
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from tulbur.errors import SettingsError
 from tulbur.settings import Settings
 from tulbur.telemetry import configure_logging, uvicorn_log_config
 from tulbur.wiring import Application, Tulbur, open_store
@@ -15,7 +19,7 @@ from tulbur.wiring import Application, Tulbur, open_store
 GRACE_SECONDS = 20
 """How long a stopping process finishes requests; every one is bounded below that."""
 
-_WORKER, _HOST, _PORT = "TULBUR_SERVE_WORKER", "HOST", "PORT"
+_WORKER = "TULBUR_SERVE_WORKER"
 
 
 def serve(settings: Settings, *, host: str | None, port: int | None, processes: int, worker: bool) -> None:
@@ -28,20 +32,61 @@ def serve(settings: Settings, *, host: str | None, port: int | None, processes: 
     settings.api_keys()
     configure_logging(settings.log_level, settings.log_format)
     asyncio.run(_preflight(settings))
-    host, port = host or settings.host, settings.port if port is None else port
+    config = _config(settings, host=host, port=port, processes=processes, worker=worker)
+    if processes > 1:
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SettingsError("the service did not start; the lines above say why.")
+
+
+def _config(settings: Settings, *, host: str | None, port: int | None, processes: int, worker: bool) -> uvicorn.Config:
     if processes > 1:
         os.environ[_WORKER] = "on" if worker else "off"
-        _run("tulbur.commands.serving:application", settings, host, port, processes)
-        return
-    tulbur = Tulbur(settings, worker=worker, alone=worker)
-    _run(Application(tulbur), settings, host, port, 1)
+    alone = worker and processes == 1
+    return uvicorn.Config(
+        # Several processes are started anew, and take nothing along but the name of what to call.
+        f"{__name__}:application" if processes > 1 else partial(_application, settings, worker=worker, alone=alone),
+        factory=True,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        workers=processes,
+        log_config=uvicorn_log_config(settings.log_level, settings.log_format),
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=bool(settings.trusted_proxies),
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 def application() -> Application:
     """The application of one of several processes, from the environment."""
     settings = Settings.from_env()
     configure_logging(settings.log_level, settings.log_format)
-    return Application(Tulbur(settings, worker=os.environ.get(_WORKER) != "off", alone=False))
+    return _application(settings, worker=os.environ.get(_WORKER) != "off", alone=False)
+
+
+def _application(settings: Settings, *, worker: bool, alone: bool) -> Application:
+    tulbur = Tulbur(settings, worker=worker, alone=alone)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _end_streams_on(number, tulbur)
+    return Application(tulbur)
+
+
+def _end_streams_on(number: signal.Signals, tulbur: Tulbur) -> None:
+    """The server waits for its connections before it tells the application to stop; a live page's would never end."""
+    before = signal.getsignal(number)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        tulbur.live.close()
+        if callable(before):
+            before(signum, frame)
+
+    signal.signal(number, handle)
 
 
 def work(settings: Settings) -> None:
@@ -69,21 +114,3 @@ async def _preflight(settings: Settings) -> None:
     store = open_store(settings)
     await store.start()
     await store.stop()
-
-
-def _run(app: object, settings: Settings, host: str, port: int, processes: int) -> None:
-    uvicorn.run(
-        app,  # type: ignore[arg-type]
-        factory=isinstance(app, str),
-        host=host,
-        port=port,
-        workers=processes,
-        log_config=uvicorn_log_config(settings.log_level, settings.log_format),
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        forwarded_allow_ips=settings.trusted_proxies or "",
-        proxy_headers=bool(settings.trusted_proxies),
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=16_384,
-    )

@@ -104,9 +104,9 @@ async def _serve_demo(*, port: int | None, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    ports = {"port": 8080 if port is None else port, "simulator_port": 8765 if port is None else 0}
+    port, simulator_port = (8080, 8765) if port is None else (port, 0)
     try:
-        async with running(**ports) as demo:
+        async with running(port=port, simulator_port=simulator_port) as demo:
             addresses = await _addresses(demo)
             if as_json:
                 print_json(addresses)
