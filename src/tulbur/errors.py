@@ -19,6 +19,7 @@ TulburError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -29,7 +30,7 @@ class TulburError(Exception):
     http_status: ClassVar[int] = 500
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__ or self.code)
+        super().__init__(message or _first_line(self.__doc__) or self.code)
 
     @property
     def message(self) -> str:
@@ -79,10 +80,18 @@ class RateLimited(TulburError):
 
 
 class Invalid(TulburError):
-    """A value is not valid."""
+    """A value is not valid.
+
+    Attributes:
+        fields: which fields, each with what is wrong about it, where that is known.
+    """
 
     code = "invalid"
     http_status = 422
+
+    def __init__(self, message: str | None = None, *, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 class AmountMismatch(Invalid):
@@ -180,3 +189,7 @@ class SettingsError(TulburError):
     """A setting is missing or wrong."""
 
     code = "settings"
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").partition("\n")[0]

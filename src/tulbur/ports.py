@@ -12,6 +12,7 @@ from tulbur.core.orders import Order
 from tulbur.core.session import Event, ExceptionName, Micros, Reason, Session, Status
 from tulbur.core.settling import InvoiceAnswer, SeenPayment
 from tulbur.core.steps import InvoiceMade
+from tulbur.errors import Conflict
 
 Clock: TypeAlias = Callable[[], Micros]
 """The time now, in microseconds since the epoch, UTC."""
@@ -134,10 +135,14 @@ class Store(Protocol):
 
         Raises:
             CommitUnknown: whether it was committed could not be found out.
+            Conflict: an invoice, order or event of `after` is kept under another session; nothing was changed.
         """
 
-    async def commit_many(self, pairs: Sequence[tuple[Session, Session]]) -> list[CommitResult]:
-        """The same for many sessions, at most one pair each, in one transaction; a bad pair fails alone."""
+    async def commit_many(self, pairs: Sequence[tuple[Session, Session]]) -> list[CommitResult | Conflict]:
+        """The same for many sessions, at most one pair each, in one transaction; a bad pair fails alone.
+
+        The Conflict that `commit` would have raised for a pair stands in its place.
+        """
 
     async def record_unmatched(self, unmatched: Unmatched) -> bool:
         """Keep a payment that has no session; False when the payment is known already (a later one adds its facts)."""

@@ -1,0 +1,26 @@
+"""What remains of a session when its time is over: ids, status, amounts and every key, but nobody's data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tulbur.core.session import Micros, Session
+
+
+def blanked(session: Session, now: Micros) -> Session:
+    """Take out cart, shipping, texts, pictures and raw answers; what an order holds stays with the order."""
+    if session.blanked_at is not None:
+        return session
+    after = replace(
+        session,
+        items=(),
+        discount=None,
+        shipping={},
+        metadata={},
+        description="",
+        return_url=None,
+        attempts=tuple(replace(a, qr_text="", qr_image="", short_url="", links=()) for a in session.attempts),
+        payments=tuple(replace(p, raw="") for p in session.payments),
+        blanked_at=now,
+    )
+    return after.with_news("session.blanked", now)

@@ -1,0 +1,240 @@
+"""The writing statements: plain functions of a connection with a transaction under way, the same for three databases.
+
+The unique keys decide, never a read that a write relies on. Whoever calls these rolls back when they raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import Connection, Row, bindparam, exists, not_, select
+from sqlalchemy.exc import IntegrityError
+
+from tulbur.core.retention import blanked
+from tulbur.core.session import Micros, Session, Status
+from tulbur.errors import Conflict, SessionExists, StoreUnavailable
+from tulbur.ports import CommitResult, Committed, PaymentTaken, StoredToken, Unmatched
+from tulbur.stores import rows
+from tulbur.stores.dialects import insert_new
+from tulbur.stores.rows import Change, page
+from tulbur.stores.schema import events, invoices, leases, orders, payments, sessions, tallies, tokens
+
+_COMMIT: Final = sessions.update().where(
+    sessions.c.id == bindparam("of_id"), sessions.c.version == bindparam("of_version")
+)
+_INVOICE: Final = invoices.update().where(
+    invoices.c.session_id == bindparam("of_session"), invoices.c.number == bindparam("of_number")
+)
+_PAYMENT: Final = payments.update().where(
+    payments.c.provider == rows.PROVIDER,
+    payments.c.payment_id == bindparam("of_payment"),
+    (payments.c.session_id == bindparam("of_session")) | payments.c.session_id.is_(None),
+)
+_UNMATCHED: Final = payments.update().where(
+    payments.c.provider == rows.PROVIDER,
+    payments.c.payment_id == bindparam("of_payment"),
+    payments.c.session_id.is_(None),
+)
+_MINE: Final = (
+    select(events.c.id)
+    .where(events.c.commit_id == bindparam("commit"), events.c.session_id == bindparam("session"))
+    .limit(1)
+)
+
+
+class PaymentsTaken(Exception):
+    """Roll back: these payments belong to other sessions."""
+
+    def __init__(self, ids: frozenset[str]) -> None:
+        super().__init__("payments of another session")
+        self.result = PaymentTaken(ids)
+
+
+def add(connection: Connection, change: Change) -> None:
+    """Insert a new session; it may be there already by an earlier sending of this very change."""
+    session = change.after
+    if insert_new(connection, sessions, [rows.session_row(change)]):
+        try:
+            _write_rows(connection, change)
+        except PaymentsTaken as taken:
+            raise Conflict("a payment of this session belongs to another one") from taken
+        return
+    holder = _holder(connection, session)
+    if holder != session.id or not _is_mine(connection, change):
+        raise SessionExists(holder)
+
+
+def _holder(connection: Connection, session: Session) -> str:
+    own = select(sessions.c.id).where(sessions.c.id == session.id)
+    by_key = select(sessions.c.id).where(
+        sessions.c.scope == session.scope, sessions.c.idempotency_key == session.idempotency_key
+    )
+    return str(connection.execute(own).scalar() or connection.execute(by_key).scalar_one())
+
+
+def commit(connection: Connection, change: Change) -> Committed:
+    """Compare-and-set one session and write its rows; PaymentsTaken and Conflict ask for a rollback."""
+    values = {name: value for name, value in rows.session_row(change).items() if name not in rows.FIXED}
+    values |= {"of_id": change.after.id, "of_version": change.version - 1}
+    if connection.execute(_COMMIT, values).rowcount == 0:
+        return Committed.WON if _is_mine(connection, change) else Committed.LOST
+    _write_rows(connection, change)
+    return Committed.WON
+
+
+def _is_mine(connection: Connection, change: Change) -> bool:
+    """Whether an earlier sending of this change was committed: events are never deleted, so they know."""
+    keys = {"commit": change.commit_id, "session": change.after.id}
+    return connection.execute(_MINE, keys).first() is not None
+
+
+def commit_all(connection: Connection, changes: Sequence[Change]) -> list[CommitResult | Conflict]:
+    """Every change, or an exception: a lost race changes nothing, anything worse asks for `commit_each`."""
+    return [commit(connection, change) for change in changes]
+
+
+def commit_each(connection: Connection, changes: Sequence[Change]) -> list[CommitResult | Conflict]:
+    """Every change in a savepoint of its own, so that a bad one is undone alone."""
+    return [_commit_alone(connection, change) for change in changes]
+
+
+def _commit_alone(connection: Connection, change: Change) -> CommitResult | Conflict:
+    try:
+        with connection.begin_nested():
+            return commit(connection, change)
+    except PaymentsTaken as taken:
+        return taken.result
+    except Conflict as refused:
+        return refused
+
+
+def _write_rows(connection: Connection, change: Change) -> None:
+    try:
+        _write_invoices(connection, change)
+    except IntegrityError:
+        raise Conflict(rows.INVOICE_TAKEN) from None
+    _write_payments(connection, change)
+    made = [rows.order_row(change.after.id, order) for order in change.orders]
+    if made and insert_new(connection, orders, made) < len(made):
+        raise Conflict(rows.ORDERED_ALREADY)
+    told = rows.event_rows(change)
+    if insert_new(connection, events, told) < len(told):
+        raise Conflict(rows.TOLD_ALREADY)
+
+
+def _write_invoices(connection: Connection, change: Change) -> None:
+    session_id = change.after.id
+    for attempt in change.attempts:
+        row = rows.invoice_row(session_id, attempt)
+        if insert_new(connection, invoices, [row]):
+            continue
+        keys = {"of_session": session_id, "of_number": attempt.number}
+        if connection.execute(_INVOICE, {**row, **keys}).rowcount == 0:
+            raise Conflict(rows.INVOICE_TAKEN)
+
+
+def _write_payments(connection: Connection, change: Change) -> None:
+    session_id = change.after.id
+    taken = set()
+    for payment in change.payments:
+        row = rows.payment_row(session_id, payment)
+        if insert_new(connection, payments, [row]):
+            continue
+        keys = {"of_session": session_id, "of_payment": payment.id}
+        if connection.execute(_PAYMENT, {**row, **keys}).rowcount == 0:
+            taken.add(payment.id)
+    if taken:
+        raise PaymentsTaken(frozenset(taken))
+
+
+def record_unmatched(connection: Connection, unmatched: Unmatched) -> bool:
+    if insert_new(connection, payments, [rows.unmatched_row(unmatched)]):
+        return True
+    query = select(payments).where(payments.c.provider == rows.PROVIDER, payments.c.payment_id == unmatched.payment_id)
+    known = connection.execute(query.with_for_update()).mappings().one()
+    if known["session_id"] is None:
+        row = rows.unmatched_row(rows.merged(rows.read_unmatched(known), unmatched))
+        connection.execute(_UNMATCHED, {**row, "of_payment": unmatched.payment_id})
+    return False
+
+
+def claim_due(
+    connection: Connection, *, now: Micros, clock: Micros, owner: str, limit: int, lease_seconds: float
+) -> list[Session]:
+    due = (
+        select(sessions.c.id, sessions.c.document, sessions.c.version)
+        .where(sessions.c.next_check_at <= now, sessions.c.lease_until <= clock)
+        .order_by(sessions.c.next_check_at, sessions.c.id)
+        .limit(page(limit))
+        .with_for_update()
+    )
+    found = connection.execute(due).all()
+    if found:
+        taking = sessions.update().where(sessions.c.id.in_([row.id for row in found]))
+        until = rows.lease_end(clock, lease_seconds)
+        connection.execute(taking.values(lease_owner=owner, lease_until=until))
+    return list(_readable(found))
+
+
+def _readable(found: Sequence[Row[str, bytes, int]]) -> Iterator[Session]:
+    for row in found:
+        # One that cannot be read must not keep the others from their work; whoever asks for it by its id is told.
+        with suppress(StoreUnavailable):
+            yield rows.read_session(row.document, row.version)
+
+
+def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micros, limit: int, commit_id: str) -> int:
+    """Blank finished sessions status by status, those untouched for the longest time first."""
+    done = 0
+    for status, before in cutoffs.items():
+        for row in _finished(connection, status, before, page(limit) - done):
+            session = rows.read_session(row.document, row.version)
+            done += commit(connection, Change(session, blanked(session, now), commit_id)) is Committed.WON
+    return done
+
+
+def _finished(connection: Connection, status: Status, before: Micros, limit: int) -> Sequence[Row[bytes, int]]:
+    untold = exists().where(events.c.session_id == sessions.c.id, events.c.state.in_(rows.UNDELIVERED))
+    query = (
+        select(sessions.c.document, sessions.c.version)
+        .where(
+            sessions.c.status == status.value,
+            sessions.c.blanked_at.is_(None),
+            sessions.c.unsettled == 0,
+            sessions.c.updated_at < before,
+            sessions.c.next_check_at.is_(None),
+            not_(untold),
+        )
+        .order_by(sessions.c.updated_at)
+        .limit(limit)
+        .with_for_update()
+    )
+    return connection.execute(query).all()
+
+
+def tally(connection: Connection, now: Micros, loads: Mapping[str, int]) -> None:
+    hour = now // rows.HOUR
+    connection.execute(tallies.delete().where(tallies.c.hour < hour - rows.TALLIES_KEPT_HOURS))
+    for name, count in sorted(loads.items()):
+        insert_new(connection, tallies, [{"hour": hour, "name": name, "count": 0}])
+        mine = tallies.update().where(tallies.c.hour == hour, tallies.c.name == name)
+        connection.execute(mine.values(count=tallies.c.count + count))
+
+
+def lease(connection: Connection, *, name: str, owner: str, clock: Micros, seconds: float) -> bool:
+    insert_new(connection, leases, [{"name": name, "owner": owner, "until": 0}])
+    free = leases.update().where(leases.c.name == name, (leases.c.owner == owner) | (leases.c.until <= clock))
+    taken = connection.execute(free.values(owner=owner, until=rows.lease_end(clock, seconds)))
+    return taken.rowcount == 1
+
+
+def token_put(connection: Connection, login: str, token: StoredToken) -> None:
+    values = {
+        "access_token": token.access_token,
+        "refresh_token": token.refresh_token,
+        "expires_at": token.expires_at,
+    }
+    if not insert_new(connection, tokens, [{"login": login, **values}]):
+        connection.execute(tokens.update().where(tokens.c.login == login).values(**values))

@@ -1,0 +1,36 @@
+"""The contract, held against every store that is shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from tulbur.stores import contract
+from tulbur.stores.harnesses import MemoryHarness, SqliteHarness
+
+pytestmark = pytest.mark.anyio
+
+
+class TestMemoryStore(contract.StoreContract):
+    harness = MemoryHarness()
+
+
+class TestSqliteStore(contract.StoreContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, folder: Path) -> None:
+        self.harness = SqliteHarness(folder)
+
+
+async def test_the_contract_runs_without_pytest() -> None:
+    assert await contract.run(MemoryHarness()) == {}
+    assert len(contract.names()) > 80
+
+
+async def test_what_fails_is_named() -> None:
+    class NoHarness(MemoryHarness):
+        def lose_next_commit_answer(self, *_: object, **__: object) -> None:
+            raise LookupError("this harness loses nothing")
+
+    lossy, plain = "test_a_batch_whose_answer_was_lost_is_won_once", "test_a_commit_raises_the_version_by_one"
+    failed = await contract.run(NoHarness(), only={lossy, plain})
+    assert list(failed) == [lossy]
+    assert isinstance(failed[lossy], LookupError)
