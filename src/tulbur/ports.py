@@ -153,8 +153,11 @@ class Store(Protocol):
     async def claim_due(self, now: Micros, owner: str, limit: int, lease_seconds: float) -> list[Session]:
         """Lease sessions whose `next_check_at` has come, the longest due first. A commit ends the lease early."""
 
-    async def publish(self, limit: int) -> int:
-        """Give committed public events their numbers; how many got one."""
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        """Give committed public events their numbers; how many got one.
+
+        `deliver` False: nobody is to be sent these, whoever wants them reads `events`.
+        """
 
     async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
         """Lease numbered events not yet delivered, oldest first; a session's later events wait for its earlier ones."""

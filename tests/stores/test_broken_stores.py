@@ -223,8 +223,8 @@ class NumberGivenByTheCommit(LossyMemoryStore):
 class CursorThatSkips(LossyMemoryStore):
     """Numbers by the time of the event, so that a late one comes before what was read already."""
 
-    async def publish(self, limit: int) -> int:
-        count = await super().publish(limit)
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        count = await super().publish(limit, deliver=deliver)
         self.data.numbers.sort(key=lambda id_: int(self.data.events[id_]["at"]))
         for no, id_ in enumerate(self.data.numbers, 1):
             self.data.events[id_]["no"] = no
@@ -233,13 +233,19 @@ class CursorThatSkips(LossyMemoryStore):
 
 @caught_by("test_a_session_keeps_its_order_though_clocks_differ")
 class OrderByClock(LossyMemoryStore):
-    async def publish(self, limit: int) -> int:
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
         await asyncio.sleep(0)
         rows_ = [row for row in self.data.events.values() if row["state"] == EventState.UNNUMBERED]
         for row in sorted(rows_, key=lambda row: int(row["at"]))[:limit]:
             self.data.numbers.append(row["id"])
             row.update(no=len(self.data.numbers), state=EventState.NUMBERED)
         return min(len(rows_), limit)
+
+
+@caught_by("test_events_for_nobody_are_read_but_never_claimed")
+class DeliversToNobody(LossyMemoryStore):
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        return await super().publish(limit)
 
 
 @caught_by("test_later_events_of_a_session_wait_for_earlier_ones")

@@ -159,14 +159,17 @@ class MemoryStore:
 
     # --- the outbox
 
-    async def publish(self, limit: int) -> int:
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
         await asyncio.sleep(0)
         waiting = [self.data.events[id_] for id_ in self.data.waiting]
         unnumbered = [row for row in waiting if row["state"] == EventState.UNNUMBERED]
         ids = rows.in_order(unnumbered, limit)
         for id_ in ids:
             self.data.numbers.append(id_)
-            self.data.events[id_].update(no=len(self.data.numbers), state=EventState.NUMBERED)
+            state = EventState.NUMBERED if deliver else EventState.DELIVERED
+            self.data.events[id_].update(no=len(self.data.numbers), state=state)
+            if not deliver:
+                del self.data.waiting[id_]
         return len(ids)
 
     async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:

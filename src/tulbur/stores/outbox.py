@@ -16,7 +16,7 @@ from tulbur.stores.schema import events
 _NUMBER: Final = events.update().where(events.c.id == bindparam("of_id"), events.c.state == EventState.UNNUMBERED)
 
 
-def publish(connection: Connection, limit: int) -> int:
+def publish(connection: Connection, limit: int, *, deliver: bool = True) -> int:
     """Give the next numbers; two publishers at once would meet at the unique number, and one starts again."""
     oldest = (
         select(events.c.session_id)
@@ -33,7 +33,8 @@ def publish(connection: Connection, limit: int) -> int:
     )
     ids = rows.in_order(connection.execute(waiting).mappings().all(), limit)
     last = connection.execute(select(func.max(events.c.no))).scalar() or 0
-    numbered = [{"of_id": id_, "no": number, "state": EventState.NUMBERED} for number, id_ in enumerate(ids, last + 1)]
+    state = EventState.NUMBERED if deliver else EventState.DELIVERED
+    numbered = [{"of_id": id_, "no": number, "state": state} for number, id_ in enumerate(ids, last + 1)]
     connection.execute(_NUMBER, numbered)
     return len(numbered)
 

@@ -131,8 +131,8 @@ class SqlStore(ABC):
 
     # --- the outbox
 
-    async def publish(self, limit: int) -> int:
-        return await self._write(lambda c: outbox.publish(c, limit))
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        return await self._write(lambda c: outbox.publish(c, limit, deliver=deliver))
 
     async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
         return await self._write(

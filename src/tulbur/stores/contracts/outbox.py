@@ -139,6 +139,14 @@ class OutboxContract(Part):
             assert (await store.stats(NOW)).events_undelivered == 0
             assert await store.claim_events("w", 10, LONG) == []
 
+    async def test_events_for_nobody_are_read_but_never_claimed(self) -> None:
+        async with self.harness.open() as store:
+            await added(store)
+            assert await store.publish(200, deliver=False) == 1
+            assert len(await store.events(0, 200)) == 1
+            assert (await store.stats(NOW)).events_undelivered == 0
+            assert await store.claim_events("w", 10, LONG) == []
+
     async def test_claims_of_events_at_once_share_nothing(self) -> None:
         async with self.harness.open() as store, self.harness.reopen(store) as other:
             for n in range(8):
