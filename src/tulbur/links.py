@@ -58,14 +58,14 @@ class Links:
 
 
 def _same(expected: str, given: str) -> bool:
-    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
+    return hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass"))
 
 
 def _token(key: bytes, purpose: str, session_id: str) -> str:
-    digest = hmac.new(key, f"tulbur:{purpose}:{session_id}".encode(errors="replace"), sha256).digest()
+    digest = hmac.new(key, f"tulbur:{purpose}:{session_id}".encode(errors="surrogatepass"), sha256).digest()
     return base64.urlsafe_b64encode(digest).decode()[:_TOKEN_LENGTH]
 
 
 def _code(key: bytes, unique: str) -> str:
-    digest = hmac.new(key, f"tulbur:invoice:{unique}".encode(errors="replace"), sha256).hexdigest()
+    digest = hmac.new(key, f"tulbur:invoice:{unique}".encode(errors="surrogatepass"), sha256).hexdigest()
     return digest[:_CODE_LENGTH].upper()

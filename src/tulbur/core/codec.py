@@ -26,9 +26,6 @@ from tulbur.core.session import (
 FORMAT: Final = 1
 """Grows when an older reader would misread what a newer writer wrote."""
 
-_QR: Final = "\x1a"
-"""Stands for the QR text inside a stored link; a control character that no link holds."""
-
 # How the fields that are not plain JSON are read back: a class, an enumeration, or a tuple of either.
 _NESTED: Final[Mapping[type, Mapping[str, Any]]] = {
     Session: {
@@ -102,14 +99,15 @@ def _plain(value: object) -> object:
 
 
 def _shorter(invoice: Invoice, out: dict[str, Any]) -> dict[str, Any]:
-    # Every bank link repeats the QR text; one copy of it is a third of the document.
+    # Every bank link repeats the QR text; one copy of it is a third of the document. A link is stored as the pieces
+    # around it.
     if invoice.links:
-        out["links"] = [[a.name, a.description, a.logo, _shortened(a.link, invoice.qr_text)] for a in invoice.links]
+        out["links"] = [[a.name, a.description, a.logo, *_pieces(a.link, invoice.qr_text)] for a in invoice.links]
     return out
 
 
-def _shortened(link: str, qr_text: str) -> str:
-    return link.replace(qr_text, _QR) if qr_text and _QR not in link else link
+def _pieces(link: str, qr_text: str) -> list[str]:
+    return link.split(qr_text) if qr_text else [link]
 
 
 def _built(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -123,12 +121,12 @@ def _built(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _link(row: object, qr_text: str) -> Mapping[str, str]:
-    name, description, logo, link = cast("list[str]", row)
-    return {"name": name, "description": description, "logo": logo, "link": link.replace(_QR, qr_text)}
+    name, description, logo, *pieces = cast("list[str]", row)
+    return {"name": name, "description": description, "logo": logo, "link": qr_text.join(pieces)}
 
 
 def _read(kind: Any, value: Any) -> Any:  # noqa: ANN401 - JSON in, any field out
-    if kind is None or value is None:
+    if kind is None:
         return value
     if isinstance(kind, tuple):
         return tuple(_read(kind[0], item) for item in value)

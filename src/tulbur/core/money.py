@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
-from typing import TypeAlias
+from decimal import Decimal
+from typing import Final, TypeAlias
 
 from tulbur.errors import Invalid
 
@@ -13,6 +14,9 @@ Mongo: TypeAlias = int
 
 LARGEST: Mongo = 10**15
 """Ten million million tugrik: more than any invoice, far below what a 64-bit column holds."""
+
+_PLAIN: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,10})?")
+_MONGO: Final = Decimal("0.01")
 
 
 def parse_tugrik(value: str | int | Decimal) -> Mongo:
@@ -23,20 +27,17 @@ def parse_tugrik(value: str | int | Decimal) -> Mongo:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise Invalid("an amount is a decimal text or a whole number")
-    if isinstance(value, str) and (len(value) > 32 or not value.isascii() or value != value.strip() or "_" in value):
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
         raise Invalid("an amount is a plain decimal number such as 50000.00")
-    try:
-        amount = Decimal(value)
-    except InvalidOperation:
-        raise Invalid("an amount is a plain decimal number such as 50000.00") from None
+    amount = Decimal(value)
     if not amount.is_finite() or (amount.is_signed() and amount != 0):
         raise Invalid("an amount is a number of zero or more")
     if amount > LARGEST // 100:
         raise Invalid(f"an amount is at most {LARGEST // 100} tugrik")
-    mongo = amount * 100
-    if mongo != mongo.to_integral_value():
+    rounded = amount.quantize(_MONGO)
+    if rounded != amount:  # compared exactly; a product would be rounded to the context's 28 digits first
         raise Invalid("an amount has at most two decimals")
-    return int(mongo)
+    return int(rounded * 100)
 
 
 def format_tugrik(amount: Mongo) -> str:

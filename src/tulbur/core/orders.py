@@ -54,12 +54,14 @@ def check_cart(*, amount: Mongo, items: Sequence[Item], discount: Discount | Non
     """Refuse a cart whose numbers do not add up.
 
     Raises:
-        Invalid: the amount is not positive whole tugrik, or the discount fits nothing in the cart.
+        Invalid: the amount is not positive whole tugrik, a number is negative, or the discount fits nothing.
         AmountMismatch: amount is not items - discount + shipping.
     """
     if amount <= 0 or not is_whole_tugrik(amount):
         raise Invalid("amount must be whole tugrik, more than zero")
     off = discount.amount if discount else 0
+    if min(off, shipping_amount) < 0 or any(item.quantity < 1 or item.unit_price < 0 for item in items):
+        raise Invalid("a price, a discount or shipping is zero or more, a quantity one or more")
     if not items:
         if off:
             raise Invalid("a discount needs items to be taken from")

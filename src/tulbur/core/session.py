@@ -54,6 +54,22 @@ class ExceptionName(StrEnum):
     CONTESTED = "contested"
 
 
+MEANINGS: Final[Mapping[ExceptionName, str]] = {
+    ExceptionName.LATE: "paid after the deadline, by QPay's own date, else by first sight",
+    ExceptionName.AFTER_CANCEL: "paid although the session had been cancelled; the orders are made",
+    ExceptionName.UNDERPAID: "money came, but less than the amount, or only PARTIAL",
+    ExceptionName.OVERPAID: "more money came than the amount; the excess is due back",
+    ExceptionName.PAID_TWICE: "one payment covers the amount and there is another, which is due back",
+    ExceptionName.WRONG_CURRENCY: "money came in another currency; it pays nothing",
+    ExceptionName.REFUNDED: "QPay gave a payment back",
+    ExceptionName.UNCONFIRMED: "a callback named a payment that QPay never showed",
+    ExceptionName.REFUND_UNCONFIRMED: "a refund was requested, but QPay still shows the payment as PAID",
+    ExceptionName.HANDED_OVER: "paid after the session was exported to the old shop",
+    ExceptionName.CONTESTED: "QPay shows a payment that another session already holds",
+}
+"""What each exception tells the person who has to act on it."""
+
+
 class InvoiceState(StrEnum):
     CREATING = "creating"
     OPEN = "open"
@@ -132,7 +148,10 @@ class HintState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A payment id a callback named: to be looked up, never believed. `payment_id` is "" when it named none."""
+    """A payment id a callback named: to be looked up, never believed. `payment_id` is "" when it named none.
+
+    It is an invoice's id where QPay called that invoice paid without showing the payment.
+    """
 
     payment_id: str
     seen_at: Micros

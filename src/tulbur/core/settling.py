@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tulbur.core.money import Mongo, format_tugrik
 from tulbur.core.orders import orders_for
@@ -71,6 +72,12 @@ class Evidence:
     taken: frozenset[str] = frozenset()
 
 
+_BY_THE_FACTS: Final = frozenset(
+    {ExceptionName.UNDERPAID, ExceptionName.OVERPAID, ExceptionName.PAID_TWICE, ExceptionName.UNCONFIRMED}
+)
+"""The exceptions that end when the facts do; the others tell what happened once and for all."""
+
+
 def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
     """Decide by QPay's answer. Nothing in it, missing from it or contradicting it moves anything backwards."""
     adopted = session
@@ -93,8 +100,8 @@ def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Paymen
     """The session's payments with what was seen merged in: a status only advances, a payment never leaves."""
     ours = {attempt.id for attempt in session.asked_about}
     payments = {p.id: p for p in session.payments}
-    for seen in _merged(evidence):
-        if seen.invoice_id not in ours or seen.id in evidence.taken:
+    for seen in _merged(evidence, ours):
+        if seen.id in evidence.taken:
             continue
         known = payments.get(seen.id)
         if known is None:
@@ -111,33 +118,39 @@ def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Paymen
                 raw=seen.raw,
             )
         elif rank(seen.status) > rank(known.status):
-            payments[seen.id] = _advance(known, seen)
+            payments[seen.id] = _advance(known, seen, now)
+        elif rank(seen.status) == rank(known.status) and known.paid_at is None:
+            payments[seen.id] = replace(known, paid_at=seen.paid_at)
     return tuple(payments.values())
 
 
-def _advance(known: Payment, seen: SeenPayment) -> Payment:
-    # What was received is received: a refund does not rewrite the amount that was counted.
-    amount = known.amount if known.status == "PAID" else seen.amount
+def _advance(known: Payment, seen: SeenPayment, now: Micros) -> Payment:
+    if known.status == "PAID":
+        # What was received is received: a refund does not rewrite the amount that was counted.
+        return replace(known, status=seen.status, paid_at=known.paid_at or seen.paid_at, raw=seen.raw or known.raw)
     return replace(
         known,
         status=seen.status,
-        amount=amount,
-        paid_at=known.paid_at or seen.paid_at,
+        amount=seen.amount,
+        currency=seen.currency,
+        # Without a date of QPay's, lateness goes by the first sight of PAID, not of an attempt to pay.
+        seen_at=now if seen.status == "PAID" else known.seen_at,
+        paid_at=seen.paid_at or known.paid_at,
         raw=seen.raw or known.raw,
     )
 
 
-def _merged(evidence: Evidence) -> Iterable[SeenPayment]:
-    """One line per payment: the most advanced status, with the date where any answer gave it."""
+def _merged(evidence: Evidence, ours: set[str | None]) -> Iterable[SeenPayment]:
+    """One line per payment on our invoices: the most advanced status, with the date where any answer gave it."""
     merged: dict[str, SeenPayment] = {}
     answered = (replace(p, invoice_id=answer.invoice_id) for answer in evidence.answers for p in answer.payments)
     for seen in (*answered, *evidence.looked_up):
         known = merged.get(seen.id)
-        if known is None:
+        if known is None and seen.invoice_id in ours:
             merged[seen.id] = seen
-            continue
-        best = seen if rank(seen.status) > rank(known.status) else known
-        merged[seen.id] = replace(best, paid_at=known.paid_at or seen.paid_at)
+        elif known is not None and (not seen.invoice_id or seen.invoice_id in ours):
+            best = seen if rank(seen.status) > rank(known.status) else known
+            merged[seen.id] = replace(best, invoice_id=known.invoice_id, paid_at=known.paid_at or seen.paid_at)
     return merged.values()
 
 
@@ -167,6 +180,9 @@ def _with_splits(before: Session, session: Session, now: Micros) -> Session:
     after = replace(session, payments=parts) if parts != session.payments else session
     if paid and session.status is not Status.PAID:
         after = _ordered(after, counting, now)
+    if paid:
+        paid_invoices = {p.invoice_id for p in counting}
+        after = replace(after, attempts=without_pictures(after.attempts, paid_invoices.__contains__))
     return with_refunds_due(before, after, now)
 
 
@@ -211,13 +227,11 @@ def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
         shipping_amount=session.shipping_amount,
         now=now,
     )
-    paid_invoices = {p.invoice_id for p in counting}
     after = replace(
         session.moved(Status.PAID),
         orders=orders,
         paid_at=paid_at,
         looks=tuple(look for look in session.looks if look.reason is not Reason.DEADLINE),
-        attempts=without_pictures(session.attempts, paid_invoices.__contains__),
     )
     after = with_exceptions(after, frozenset(flags), now)
     for order in orders:
@@ -233,8 +247,8 @@ def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
 
 
 def _exceptions(session: Session, evidence: Evidence) -> frozenset[ExceptionName]:
-    """The named disagreements: `late` and `after_cancel` once and for all, the others by the facts as they are."""
-    names = set(session.exceptions) - {ExceptionName.UNDERPAID, ExceptionName.UNCONFIRMED}
+    """The named disagreements, by the facts as they are and by what happened."""
+    names = set(session.exceptions - _BY_THE_FACTS)
     received = [p for p in session.payments if p.received]
     own = [p for p in received if p.currency == session.currency and p.status != "REFUNDED"]
     total = sum(p.amount for p in own)
@@ -280,8 +294,8 @@ def _resolved(hint: Hint, session: Session, evidence: Evidence) -> Hint:
         return replace(hint, state=HintState.FOREIGN)
     if not hint.payment_id:
         return replace(hint, state=HintState.CONFIRMED) if session.status is Status.PAID else hint
-    known = session.payment(hint.payment_id)
-    if known is not None and (known.received or known.status == "FAILED"):
+    meant = [p for p in session.payments if hint.payment_id in (p.id, p.invoice_id)]
+    if any(p.received or (p.status == "FAILED" and p.id == hint.payment_id) for p in meant):
         return replace(hint, state=HintState.CONFIRMED)
     return hint
 

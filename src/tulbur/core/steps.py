@@ -117,11 +117,12 @@ def invoice_cancelled(session: Session, number: int, now: Micros) -> Session:
 def superseded(session: Session) -> tuple[Invoice, ...]:
     """Open attempts whose QR must not be paid any more, because another attempt is shown or has been paid.
 
-    An expired session keeps its latest invoice open: late money counts.
+    An expired session keeps the invoice open that was shown last: late money counts.
     """
     still_open = [a for a in session.attempts if a.state is InvoiceState.OPEN and a.id]
     if session.status in (Status.PENDING, Status.EXPIRED):
-        return tuple(still_open[:-1])
+        shown = [a for a in still_open if a.qr_text] or still_open
+        return tuple(a for a in still_open if a is not shown[-1])
     return tuple(still_open)
 
 
@@ -136,6 +137,15 @@ def hinted(session: Session, payment_id: str, now: Micros) -> Session:
     looks = (*(look for look in session.looks if look.reason is not Reason.CALLBACK), first_rung(now))
     after = replace(session, hints=(*kept, Hint(payment_id, now)), looks=looks)
     return after.with_news("callback.received", now, payment_id=payment_id)
+
+
+def unseen_money(session: Session, invoice_id: str, now: Micros) -> Session:
+    """QPay would not cancel a superseded invoice because it is paid: unless that money is known, look for it, once."""
+    if any(hint.payment_id == invoice_id for hint in session.hints):
+        return session
+    if any(p.received and p.invoice_id == invoice_id for p in session.payments):
+        return session
+    return hinted(session, invoice_id, now)
 
 
 def hints_full(session: Session, payment_id: str) -> bool:
@@ -166,9 +176,12 @@ def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = Fal
 
 
 def refused(session: Session, now: Micros) -> Session:
-    """A look that was due may not be asked yet: it waits for the question under way, or for tomorrow's budget."""
+    """A look that is due and may not be asked yet waits for the question under way, or for tomorrow's budget."""
     until = session.asks.busy_until if session.asks.busy_until > now else renewal(now)
-    looks = tuple(replace(look, at=until) if look.at <= now else look for look in session.looks)
+    looks = tuple(
+        replace(look, at=until) if look.at <= now and not may_ask(session, look.reason, now) else look
+        for look in session.looks
+    )
     if looks == session.looks:
         return session
     return replace(session, looks=looks).with_news("check.postponed", now)

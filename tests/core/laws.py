@@ -1,0 +1,170 @@
+"""The laws that hold for every session and for every step, as assertions; each says which one it judges by."""
+
+from collections import Counter
+from dataclasses import replace
+
+from tulbur.core import steps
+from tulbur.core.codec import decode, encode
+from tulbur.core.session import (
+    MOVES,
+    PUBLIC_EVENTS,
+    ExceptionName,
+    HintState,
+    InvoiceState,
+    Reason,
+    Session,
+    Status,
+    rank,
+)
+
+PARTS = ("ordered", "refund_due", "refunded", "held")
+
+STICKY = frozenset(
+    {
+        ExceptionName.LATE,
+        ExceptionName.AFTER_CANCEL,
+        ExceptionName.WRONG_CURRENCY,
+        ExceptionName.REFUNDED,
+        ExceptionName.CONTESTED,
+    }
+)
+"""Exceptions that tell what happened; the others tell how things are."""
+
+INVOICE_MOVES = {
+    InvoiceState.CREATING: {InvoiceState.OPEN, InvoiceState.UNKNOWN, InvoiceState.CANCELLED, InvoiceState.PAID},
+    InvoiceState.UNKNOWN: {InvoiceState.OPEN, InvoiceState.PAID},
+    InvoiceState.OPEN: {InvoiceState.PAID, InvoiceState.CANCELLED},
+    InvoiceState.CANCELLED: {InvoiceState.PAID},
+    InvoiceState.PAID: set(),
+}
+
+
+def money(session: Session) -> dict[str, object]:
+    """What a payer and a shop would call the outcome: status, orders, and the sum of every part per currency."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for p in session.payments:
+        for part in PARTS:
+            sums[p.currency, part] += getattr(p, part)
+    return {
+        "status": session.status,
+        "orders": [(order.id, order.total) for order in session.orders],
+        "sums": +sums,
+        "payments": {p.id: (p.status, p.amount, p.currency) for p in session.payments},
+    }
+
+
+def public_news(session: Session) -> list[str]:
+    return [event.type for event in session.news if event.type in PUBLIC_EVENTS]
+
+
+def check_session(session: Session) -> None:
+    """What is true of every session at rest."""
+    _check_money(session)
+    _check_orders(session)
+    _check_looks(session)
+    _check_invoices(session)
+    stored = decode(encode(session), session.version)
+    assert stored == replace(session, news=()), "a stored session reads back as it was"
+
+
+def _check_money(session: Session) -> None:
+    ours = {attempt.id for attempt in session.asked_about}
+    for p in session.payments:
+        parts = [getattr(p, part) for part in PARTS]
+        assert min(parts) >= 0
+        assert sum(parts) == (p.amount if p.received else 0), "law 9: every tugrik is accounted for"
+        assert p.invoice_id in ours, "law 3: only our own invoices"
+        if p.ordered:
+            assert (p.status, p.currency) == ("PAID", session.currency), "law 3: same currency, PAID"
+        if session.status is Status.PENDING:
+            assert not p.refund_due, "what may still become an order is held, not due back"
+        else:
+            assert not p.held, "nothing waits without an end"
+    assert len({p.id for p in session.payments}) == len(session.payments), "law 1: a payment counts once"
+    assert session.sum("ordered") <= session.amount
+    assert session.sum("received") == sum(session.sum(part) for part in PARTS)
+
+
+def _check_orders(session: Session) -> None:
+    assert (session.status is Status.PAID) == bool(session.orders), "law 6: PAID and its orders are one"
+    assert (session.status is Status.PAID) == (session.paid_at is not None)
+    if session.orders:
+        assert sum(order.total for order in session.orders) == session.amount
+        assert ExceptionName.UNDERPAID not in session.exceptions
+    assert len({order.shop_id for order in session.orders}) == len(session.orders), "law 1: one order per shop"
+    assert len({order.id for order in session.orders}) == len(session.orders)
+
+
+def _check_looks(session: Session) -> None:
+    reasons = Counter(look.reason for look in session.looks)
+    assert reasons.keys() <= {Reason.CALLBACK, Reason.DEADLINE}
+    assert max(reasons.values(), default=0) <= 1, "law 10: the reasons are a small set"
+    assert bool(reasons[Reason.DEADLINE]) == (session.status is Status.PENDING), "law 2: pending ends at a deadline"
+    waits = any(hint.state is HintState.WAITING for hint in session.hints)
+    assert bool(reasons[Reason.CALLBACK]) == waits, "law 2: a hint is looked after; law 12: nothing else is"
+    assert session.next_check_at == min((look.at for look in session.looks), default=None)
+    assert len({hint.payment_id for hint in session.hints}) == len(session.hints)
+
+
+def _check_invoices(session: Session) -> None:
+    assert [attempt.number for attempt in session.attempts] == list(range(1, len(session.attempts) + 1))
+    shown = session.payable
+    if shown is not None:
+        assert session.status is Status.PENDING
+        assert shown.qr_text
+        assert shown not in steps.superseded(session), "what is shown is not cancelled"
+    paid_on = {p.invoice_id for p in session.payments if steps.is_paid(p, session.currency)}
+    for attempt in session.attempts:
+        if session.status is Status.PAID:
+            assert (attempt.state is InvoiceState.PAID) >= (attempt.id in paid_on), "a paid invoice is not cancelled"
+
+
+def check_step(before: Session, after: Session) -> None:
+    """What is true of every step from one session to the next."""
+    if after is before:
+        return
+    fresh = after.news[len(before.news) :]
+    assert after.news[: len(before.news)] == before.news
+    assert fresh, "a changed session tells of it"
+    assert after.event_count == before.event_count + len(fresh)
+    assert len({event.id for event in after.news}) == len(after.news)
+    assert (after.id, after.amount, after.currency, after.items) == (
+        before.id,
+        before.amount,
+        before.currency,
+        before.items,
+    )
+    assert after.version == before.version
+    _check_forward(before, after)
+    _check_attempts(before, after)
+
+
+def _check_forward(before: Session, after: Session) -> None:
+    assert after.status is before.status or (before.status, after.status) in MOVES, "law 7: forward only"
+    assert [p.id for p in after.payments[: len(before.payments)]] == [p.id for p in before.payments]
+    for was, now in zip(before.payments, after.payments, strict=False):
+        assert rank(now.status) >= rank(was.status), "law 7: a payment's status only advances"
+        if was.status in ("PAID", "REFUNDED"):
+            assert (now.amount, now.currency) == (was.amount, was.currency)
+        if now.status == "PAID" == was.status:
+            assert now.ordered >= was.ordered, "what is ordered stays ordered"
+    if before.orders:
+        assert after.orders == before.orders, "law 1: orders never change"
+        assert after.paid_at == before.paid_at
+    if before.status is not Status.PAID and after.status is Status.PAID:
+        assert after.sum("ordered") == after.amount, "law 9: what was ordered was paid"
+        covering = [p for p in after.payments if p.status == "PAID" and p.currency == after.currency]
+        assert sum(p.amount for p in covering) >= after.amount, "law 3: only proven payments"
+    assert before.exceptions & STICKY <= after.exceptions
+    told = [event.data["exception"] for event in after.news[len(before.news) :] if event.type == "session.exception"]
+    assert sorted(told) == sorted(after.exceptions - before.exceptions), "law 2: every exception is told, once"
+
+
+def _check_attempts(before: Session, after: Session) -> None:
+    assert len(after.attempts) >= len(before.attempts)
+    for was, now in zip(before.attempts, after.attempts, strict=False):
+        assert (now.number, now.sender_invoice_no) == (was.number, was.sender_invoice_no)
+        assert was.id in (None, now.id), "an invoice keeps its id"
+        assert now.state is was.state or now.state in INVOICE_MOVES[was.state]
+    hints = {hint.payment_id for hint in before.hints}
+    assert hints <= {hint.payment_id for hint in after.hints}, "law 3: a hint is kept"
