@@ -1,0 +1,234 @@
+"""The HTTP API under /v1: each route reads its request, calls one use case, and shapes the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Final, TypeAlias
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tulbur.core.session import Session as StoredSession
+from tulbur.errors import NotFound
+from tulbur.ports import MOST_ROWS, SessionQuery
+from tulbur.web.auth import Reader, Writer
+from tulbur.web.body import read_object
+from tulbur.web.openapi import BODY, problems
+from tulbur.web.parts import WebParts, parts_of
+from tulbur.web.queries import (
+    After,
+    IdempotencyKey,
+    Limit,
+    Once,
+    SessionFilter,
+    cursor_of,
+    idempotency_key,
+    path_id,
+    session_query,
+)
+from tulbur.web.shapes import (
+    Event,
+    Page,
+    Session,
+    SessionOpen,
+    Stats,
+    StoredOrder,
+    body_digest,
+    event_shape,
+    open_request,
+    session_shape,
+    stats_shape,
+    stored_order_shape,
+)
+
+router: Final = APIRouter(prefix="/v1")
+
+
+async def _parts(request: Request) -> WebParts:
+    return parts_of(request)
+
+
+Parts: TypeAlias = Annotated[WebParts, Depends(_parts)]
+Query: TypeAlias = Annotated[SessionQuery, Depends(session_query)]
+
+
+def _json(shape: BaseModel, status: int = 200) -> Response:
+    # Straight to bytes: the models are built from what is stored, so there is nothing to validate once more.
+    return Response(shape.model_dump_json(), status, media_type="application/json")
+
+
+def _session(parts: WebParts, session: StoredSession, status: int = 200) -> Response:
+    return _json(session_shape(session, parts.links), status)
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    response_model=Session,
+    responses=problems(400, 413, 409, 422, 502, 503),
+    openapi_extra=BODY,
+    tags=["sessions"],
+    summary="Open a session",
+    response_description="The session, with its invoice",
+)
+async def open_session(request: Request, parts: Parts, key: Writer, _: IdempotencyKey = None) -> Response:
+    """Stores the checkout and asks QPay for its invoice.
+
+    With an `Idempotency-Key` the request can be repeated: the same key and body answer 201 with the session as it is
+    now, another body 422, and 409 while the first request is still running. On 502 the session is stored, and
+    `session_id` names it: repeat with the same key.
+    """
+    idempotency = idempotency_key(request)
+    body = SessionOpen.parse(await read_object(request))
+    session = await parts.payments.open(
+        open_request(
+            body,
+            scope=key.name,
+            idempotency_key=idempotency,
+            digest=body_digest(body),
+            policy=parts.policy,
+        )
+    )
+    return _session(parts, session, 201)
+
+
+@router.get(
+    "/sessions",
+    response_model=Page[Session],
+    responses=problems(422, 503),
+    tags=["sessions"],
+    summary="List sessions, newest first",
+    response_description="A page of sessions",
+)
+async def list_sessions(parts: Parts, _: Reader, __: Once, query: Query) -> Response:
+    found = await parts.store.find(query)
+    return _json(
+        Page[Session](
+            items=tuple(session_shape(session, parts.links, draw_qr=False) for session in found),
+            next_cursor=await _next_cursor(parts, query, found),
+        )
+    )
+
+
+async def _next_cursor(parts: WebParts, query: SessionQuery, found: list[StoredSession]) -> str | None:
+    """A full page may be the last one: only a look behind it tells."""
+    if len(found) < query.limit:
+        return None
+    last = found[-1]
+    behind = replace(query, cursor=(last.created_at, last.id), limit=1)
+    return cursor_of(last) if await parts.store.find(behind) else None
+
+
+@router.get(
+    "/sessions/{session_id}",
+    response_model=Session,
+    responses=problems(404, 503),
+    tags=["sessions"],
+    summary="Read a session",
+    response_description="The session",
+)
+async def get_session(session_id: str, parts: Parts, _: Reader) -> Response:
+    return _session(parts, await parts.payments.get(path_id(session_id)))
+
+
+@router.post(
+    "/sessions/{session_id}/cancel",
+    response_model=Session,
+    responses=problems(404, 409, 502, 503),
+    tags=["sessions"],
+    summary="Cancel a session",
+    response_description="The session as it is now",
+)
+async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
+    """Looks for money once more, then cancels the invoice at QPay.
+
+    A session that is paid answers 409 `already_paid`; one that is cancelled or expired already answers 200 and stays
+    as it is. When QPay cannot be reached the answer is 502 and nothing has changed.
+    """
+    return _session(parts, await parts.payments.cancel(path_id(session_id)))
+
+
+@router.post(
+    "/sessions/{session_id}/check",
+    response_model=Session,
+    responses=problems(404, 502, 503),
+    tags=["sessions"],
+    summary="Ask QPay now",
+    response_description="The session as it is now",
+)
+async def check_session(session_id: str, parts: Parts, _: Writer) -> Response:
+    """Asks QPay whether the session is paid, at most once per 10 seconds; too early answers the stored state."""
+    return _session(parts, await parts.payments.check(path_id(session_id)))
+
+
+# --- orders, events, counts ------------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/orders",
+    response_model=Page[StoredOrder],
+    responses=problems(422, 503),
+    tags=["orders"],
+    summary="The orders of a session",
+    response_description="Its orders, one for each shop",
+)
+async def list_orders(parts: Parts, _: Reader, __: Once, session_id: SessionFilter) -> Response:
+    stored = await parts.store.get(session_id)
+    orders = stored.orders if stored else ()
+    items = tuple(stored_order_shape(session_id, order) for order in orders)
+    return _json(Page[StoredOrder](items=items, next_cursor=None))
+
+
+@router.get(
+    "/orders/{order_id}",
+    response_model=StoredOrder,
+    responses=problems(404, 503),
+    tags=["orders"],
+    summary="Read an order",
+    response_description="The order",
+)
+async def get_order(order_id: str, parts: Parts, _: Reader) -> Response:
+    found = await parts.store.order(path_id(order_id))
+    if found is None:
+        raise NotFound("there is no such order")
+    return _json(stored_order_shape(*found))
+
+
+@router.get(
+    "/events",
+    response_model=Page[Event],
+    responses=problems(422, 503),
+    tags=["events"],
+    summary="What happened, in order",
+    response_description="A page of events",
+)
+async def list_events(parts: Parts, _: Reader, __: Once, after: After = 0, limit: Limit = 50) -> Response:
+    """Events with a number greater than `after`; pass the last `no` as the next `after`, and none is missed.
+
+    `next_cursor` is that number while there are more.
+    """
+    await parts.store.publish(MOST_ROWS, deliver=False)
+    found = await parts.store.events(after, limit)
+    more = len(found) == limit and await parts.store.events(found[-1].no, 1)
+    items = tuple(event_shape(event) for event in found)
+    return _json(Page[Event](items=items, next_cursor=str(found[-1].no) if more else None))
+
+
+@router.get(
+    "/stats",
+    response_model=Stats,
+    responses=problems(503),
+    tags=["operations"],
+    summary="Counts",
+    response_description="The counts",
+)
+async def get_stats(parts: Parts, _: Reader) -> Response:
+    """Counts over everything stored. This process's own pending counts are added first."""
+    now = parts.clock()
+    await parts.telemetry.flush(parts.store, now)
+    return _json(stats_shape(await parts.store.stats(now), with_rate=parts.shared_cache_or_single))

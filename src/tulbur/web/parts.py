@@ -1,0 +1,43 @@
+"""What the HTTP application is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from tulbur.links import Links
+from tulbur.payments import Payments, Policy
+from tulbur.ports import Cache, Clock, Provider, Store
+from tulbur.settings import ApiKey
+from tulbur.telemetry import Telemetry
+from tulbur.web.live import LiveSessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebParts:
+    """Everything the routes need, built elsewhere.
+
+    `shared_cache_or_single` False says that the processes keep no sessions in common: the fallback rate means nothing.
+    `hsts` tells browsers to use HTTPS alone, for a public address that has it.
+    """
+
+    payments: Payments
+    store: Store
+    cache: Cache
+    provider: Provider
+    links: Links
+    clock: Clock
+    api_keys: tuple[ApiKey, ...]
+    telemetry: Telemetry
+    live: LiveSessions
+    policy: Policy
+    shared_cache_or_single: bool = True
+    trusted_proxies: str = ""
+    hsts: bool = False
+
+
+def parts_of(request: Request) -> WebParts:
+    """The parts of the application that serves this request, mounted under another or not."""
+    return cast("WebParts", request.app.state.parts)
