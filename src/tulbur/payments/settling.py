@@ -9,7 +9,7 @@ from typing import Final
 
 from tulbur.core import steps
 from tulbur.core.schedule import waiting
-from tulbur.core.session import Hint, Reason, Session, Status
+from tulbur.core.session import Hint, Invoice, Micros, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
 from tulbur.payments.desk import MOST_COMMITS, Desk
@@ -46,15 +46,18 @@ async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
 
 async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
     """Ask the question that was claimed for `session`, decide by the answer and commit."""
+    asked_at = desk.clock()
     desk.sink.asked(reason)
     evidence, asked_ids = await _evidence(desk, session)
-    settled = await _decide(desk, session.id, evidence, asked_ids)
+    settled = await _decide(desk, session.id, evidence, asked_ids, asked_at)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
     return Looked(settled, asked=True, answered=evidence.complete)
 
 
-async def _decide(desk: Desk, session_id: str, evidence: Evidence, asked_ids: frozenset[str]) -> Session:
+async def _decide(
+    desk: Desk, session_id: str, evidence: Evidence, asked_ids: frozenset[str], asked_at: Micros
+) -> Session:
     """Apply the answer to the row as it is now; another's commit in between only means to decide again."""
     taken: frozenset[str] = frozenset()
     for _ in range(MOST_COMMITS):
@@ -63,7 +66,8 @@ async def _decide(desk: Desk, session_id: str, evidence: Evidence, asked_ids: fr
         now = desk.clock()
         complete = evidence.complete and known <= asked_ids
         after = after_answer(before, replace(evidence, taken=taken, complete=complete), now)
-        if complete:
+        # A question asked before the deadline knows nothing of money that came until then.
+        if complete and asked_at >= before.expires_at:
             after = steps.expired(after, now)
         if after is before:
             return before
@@ -82,14 +86,14 @@ async def cancel_superseded(desk: Desk, session: Session) -> Session:
             outcome = await desk.provider.cancel_invoice(str(attempt.id))
         except ProviderError:
             continue
-        session = await desk.step(session.id, _superseded_step(desk, attempt.number, outcome))
+        session = await desk.step(session.id, _superseded_step(desk, attempt, outcome))
     return session
 
 
-def _superseded_step(desk: Desk, number: int, outcome: Cancelling) -> Callable[[Session], Session]:
+def _superseded_step(desk: Desk, attempt: Invoice, outcome: Cancelling) -> Callable[[Session], Session]:
     if outcome is Cancelling.PAID:
-        return lambda session: steps.hinted(session, "", desk.clock())
-    return lambda session: steps.invoice_cancelled(session, number, desk.clock())
+        return lambda session: steps.unseen_money(session, str(attempt.id), desk.clock())
+    return lambda session: steps.invoice_cancelled(session, attempt.number, desk.clock())
 
 
 # --- the questions ---------------------------------------------------------------------------------------------------
@@ -111,8 +115,9 @@ async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[s
     """All that one look may ask: each invoice, then the hinted payments no invoice showed, then dates of late money."""
     found = _Found()
     await asyncio.gather(*(_check(desk, found, str(attempt.id)) for attempt in session.asked_about))
-    unseen = [h for h in waiting(session.hints) if h.payment_id and h.payment_id not in found.seen()]
-    for hint in unseen[:MOST_LOOKUPS]:
+    told = {"", *found.seen(), *(attempt.id for attempt in session.asked_about)}
+    unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
+    for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
     if desk.clock() > session.expires_at:
         await _dates(desk, session, found)
@@ -152,6 +157,9 @@ async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> N
             found.looked_up.append(payment)
             return
         await _adopt(desk, session, found, payment)
+    except ProviderRefused as refusal:
+        # An answer: QPay has nothing to show under this id. Unless it is us whom it refuses.
+        found.complete = found.complete and refusal.provider_status not in (401, 403)
     except ProviderError:
         found.complete = False
 
@@ -161,7 +169,9 @@ async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayme
     nameless = {a.sender_invoice_no: a.number for a in session.attempts if a.id is None}
     if nameless:
         invoice = await desk.provider.get_invoice(payment.invoice_id)
-        number = nameless.get(invoice.sender_invoice_no) if invoice else None
+        if invoice is None:
+            return  # money on an invoice QPay does not find contradicts itself, and proves nothing
+        number = nameless.get(invoice.sender_invoice_no)
         if number is not None:
             found.adopted.append((number, payment.invoice_id))
             found.looked_up.append(payment)
