@@ -46,29 +46,20 @@ async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
 
 async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
     """Ask the question that was claimed for `session`, decide by the answer and commit."""
-    asked_at = desk.clock()
     desk.sink.asked(reason)
-    evidence, asked_ids = await _evidence(desk, session)
-    settled = await _decide(desk, session.id, evidence, asked_ids, asked_at)
+    answer = await _answer(desk, session)
+    settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
-    return Looked(settled, asked=True, answered=evidence.complete)
+    return Looked(settled, asked=True, answered=answer.evidence.complete)
 
 
-async def _decide(
-    desk: Desk, session_id: str, evidence: Evidence, asked_ids: frozenset[str], asked_at: Micros
-) -> Session:
+async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) -> Session:
     """Apply the answer to the row as it is now; another's commit in between only means to decide again."""
     taken: frozenset[str] = frozenset()
     for _ in range(MOST_COMMITS):
         before = await desk.stored(session_id)
-        known = {attempt.id for attempt in before.asked_about}
-        now = desk.clock()
-        complete = evidence.complete and known <= asked_ids
-        after = after_answer(before, replace(evidence, taken=taken, complete=complete), now)
-        # A question asked before the deadline knows nothing of money that came until then.
-        if complete and asked_at >= before.expires_at:
-            after = steps.expired(after, now)
+        after = _decided(before, reason, answer, taken)
         if after is before:
             return before
         result = await desk.commit(before, after)
@@ -77,6 +68,18 @@ async def _decide(
         if isinstance(result, PaymentTaken):
             taken |= result.ids
     raise StoreUnavailable("the session is being changed too often; try again")
+
+
+def _decided(before: Session, reason: Reason, answer: _Answer, taken: frozenset[str]) -> Session:
+    known = {attempt.id for attempt in before.asked_about}
+    complete = answer.evidence.complete and known <= answer.asked_ids
+    after = after_answer(before, replace(answer.evidence, taken=taken, complete=complete), answer.answered_at)
+    if complete:
+        # A question asked before the deadline knows nothing of money that came until then.
+        return steps.expired(after, answer.answered_at) if answer.asked_at >= before.expires_at else after
+    if answer.is_silence:
+        after = steps.unanswered(after, reason, answer.answered_at)
+    return steps.given_up(after, answer.answered_at)
 
 
 async def cancel_superseded(desk: Desk, session: Session) -> Session:
@@ -111,15 +114,31 @@ class _Found:
         return {p.id: p for answer in self.answers for p in answer.payments}
 
 
-async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What one look brought, about which invoices, and when; what it showed first is first seen at `answered_at`."""
+
+    evidence: Evidence
+    asked_ids: frozenset[str]
+    asked_at: Micros
+    answered_at: Micros
+
+    @property
+    def is_silence(self) -> bool:
+        found = self.evidence
+        return not (found.complete or found.answers or found.looked_up or found.foreign)
+
+
+async def _answer(desk: Desk, session: Session) -> _Answer:
     """All that one look may ask: each invoice, then the hinted payments no invoice showed, then dates of late money."""
-    found = _Found()
+    found, asked_at = _Found(), desk.clock()
     await asyncio.gather(*(_check(desk, found, str(attempt.id)) for attempt in session.asked_about))
     told = {"", *found.seen(), *(attempt.id for attempt in session.asked_about)}
     unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
     for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
-    if desk.clock() > session.expires_at:
+    answered_at = desk.clock()
+    if answered_at > session.expires_at:
         await _dates(desk, session, found)
     evidence = Evidence(
         answers=tuple(found.answers),
@@ -128,7 +147,8 @@ async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[s
         adopted=tuple(found.adopted),
         complete=found.complete,
     )
-    return evidence, frozenset(answer.invoice_id for answer in found.answers)
+    asked_ids = frozenset(answer.invoice_id for answer in found.answers)
+    return _Answer(evidence=evidence, asked_ids=asked_ids, asked_at=asked_at, answered_at=answered_at)
 
 
 async def _check(desk: Desk, found: _Found, invoice_id: str) -> None:
@@ -182,7 +202,7 @@ async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayme
 
 async def _dates(desk: Desk, session: Session, found: _Found) -> None:
     """Past the deadline a payment's date decides whether it is late; `check` does not tell it, the payment does."""
-    known = {p.id for p in session.payments} | {p.id for p in found.looked_up}
+    known = {p.id for p in session.payments if p.received} | {p.id for p in found.looked_up}
     new = [p for p in found.seen().values() if p.status == "PAID" and p.id not in known and p.paid_at is None]
     for payment in new[:MOST_LOOKUPS]:
         try:
