@@ -17,6 +17,7 @@ import uvicorn
 
 from tulbur.settings import IsolatedSettings, Settings
 from tulbur.simulator.app import create_simulator
+from tulbur.web.connection import BoundedHttp
 from tulbur.wiring import Application, Tulbur
 
 HOST: Final = "127.0.0.1"
@@ -90,6 +91,8 @@ class QuietServer(uvicorn.Server):
 def _config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=BoundedHttp,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from tulbur.errors import SettingsError
 from tulbur.settings import Settings, sqlite_path
 
 
 def database_name(settings: Settings) -> str:
     """What a person types to confirm: the file's name."""
     return sqlite_path(settings.database_url).name
+
+
+def require_database(settings: Settings) -> None:
+    """Return when there is a database to look at; a SQLite file that is only named would be made by opening it.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    path = sqlite_path(settings.database_url).absolute()
+    if not path.exists():
+        raise SettingsError(f"DATABASE_URL: there is no database at {path}; correct it, or run: tulbur migrate.")
 
 
 def run(settings: Settings, action: str) -> Mapping[str, object]:
