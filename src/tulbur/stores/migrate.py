@@ -111,6 +111,12 @@ def is_empty(connection: Connection) -> bool:
     return not any(name.startswith("tulbur_") for name in inspect(connection).get_table_names())
 
 
+def has_tables(url: str | Path) -> bool:
+    """Whether there is a table of ours in this file, which exists."""
+    with closing(connect(database_path(url), LOCK_SECONDS)) as connection, _translating():
+        return not is_empty(connection)
+
+
 def check(connection: Connection) -> None:
     """Return when this code can use the schema.
 
