@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
+
+_ADDRESS: Final = re.compile(r"https?://[!-~]+")
+_NOT_IN_ADDRESS: Final = re.compile(r"[@?#\"'<>\\^`{|}]")
 
 _REMEDIES: Final[Mapping[str, str]] = {
     "PUBLIC_URL": "set it to the address at which QPay and payers reach this service, such as https://pay.shop.mn",
@@ -65,9 +69,17 @@ class Settings(BaseSettings):
     tulbur_api_keys: SecretStr = SecretStr("")
     session_ttl_seconds: int = Field(default=600, ge=1, le=86_400)
     session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
+    # Other values belong to later releases; refused, since a shop that set one would rely on it.
+    late_payments: Literal["accept"] = "accept"
+    expired_invoices: Literal["keep"] = "keep"
     trusted_proxies: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Settings:  # noqa: ANN401 - any setting
@@ -78,7 +90,9 @@ class Settings(BaseSettings):
         """
         import os  # noqa: PLC0415 - the one place that looks at the environment by itself
 
-        secrets_dir = os.environ.get("TULBUR_SECRETS_DIR")
+        secrets_dir = os.environ.get("TULBUR_SECRETS_DIR") or None
+        if secrets_dir is not None and not Path(secrets_dir).is_dir():
+            raise SettingsError("TULBUR_SECRETS_DIR names no directory: correct it, or unset it.")
         try:
             return cls(_secrets_dir=secrets_dir, **overrides)
         except ValidationError as wrong:
@@ -90,11 +104,11 @@ class Settings(BaseSettings):
             "PUBLIC_URL": self.public_url,
             "QPAY_BASE_URL": self.qpay_base_url,
             "QPAY_USERNAME": self.qpay_username,
-            "QPAY_PASSWORD": self.qpay_password,
+            "QPAY_PASSWORD": _secret(self.qpay_password),
             "QPAY_INVOICE_CODE": self.qpay_invoice_code,
             "TULBUR_SECRET_KEYS": self.secret_keys(),
         }
-        return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not value]
+        return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not _given(value)]
 
     def required(self) -> Required:
         """The settings serving needs, all present and usable.
@@ -168,11 +182,15 @@ def sqlite_path(database_url: str) -> Path:
             f"DATABASE_URL: {scheme or 'this'} is not supported by this release; use sqlite:///tulbur.db."
         )
     path = rest.removeprefix("/")
-    if not path or path == ":memory:":
+    if not path or path == ":memory:" or "?" in path:
         raise SettingsError(
             "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
         )
     return Path(path)
+
+
+def _given(value: object) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
 
 
 def _secret(value: SecretStr | None) -> str:
@@ -180,12 +198,22 @@ def _secret(value: SecretStr | None) -> str:
 
 
 def _address(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(f"{name} is not an address such as https://pay.shop.mn: {_REMEDIES[name]}.")
+    value = value.strip()
+    if not _is_address(value):
+        raise SettingsError(f"{name} is not a plain http or https address: {_REMEDIES[name]}.")
     if name == "PUBLIC_URL" and len(value) > 100:
         raise SettingsError("PUBLIC_URL is longer than 100 characters; QPay takes callback addresses of at most 255.")
     return value.rstrip("/")
+
+
+def _is_address(value: str) -> bool:
+    if not _ADDRESS.fullmatch(value) or _NOT_IN_ADDRESS.search(value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _api_key(entry: str) -> ApiKey:
@@ -204,5 +232,5 @@ def _sentence(wrong: ValidationError) -> str:
     lines = []
     for error in wrong.errors(include_input=False, include_url=False):
         name = "_".join(str(part) for part in error["loc"]).upper()
-        lines.append(f"{name} is wrong: {error['msg'].lower()}.")
+        lines.append(f"{name} is wrong: {error['msg'][:1].lower()}{error['msg'][1:]}.")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.web.api_world import Api
 
+from tulbur.errors import SettingsError
 from tulbur.web import operations
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,13 @@ async def test_without_the_database_it_is_unready(api: Api) -> None:
     assert answer.json()["checks"]["database"] == "down"
     api.store.fault = None
     assert (await api.get("/readyz", key=None)).status_code == 200
+
+
+async def test_a_schema_of_another_release_is_not_called_a_database_that_is_down(api: Api) -> None:
+    api.store.fault = SettingsError("a newer release made it")
+    answer = await api.get("/readyz", key=None)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+    assert answer.json()["checks"] | {"database": "ok", "schema": "unusable"} == answer.json()["checks"]
 
 
 async def test_a_check_that_breaks_or_hangs_has_answered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
