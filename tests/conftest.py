@@ -13,6 +13,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 pytest.register_assert_rewrite("tests.core.laws", "tests.core.stories")
 
+pytest_plugins = ["testbed.plugin"]
+
 settings.register_profile(
     "suite",
     derandomize=True,
