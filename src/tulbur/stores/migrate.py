@@ -63,7 +63,7 @@ def up(url: str | Path) -> SchemaStatus:
         if current is None or current in _revisions():
             command.upgrade(_config(connection), "head")
         else:
-            _refuse_unusable(current)
+            refuse_unusable(current)
         return _status(connection)
 
 
@@ -120,16 +120,21 @@ def check(connection: Connection) -> None:
     current = _current(connection)
     if current is None:
         raise SettingsError("the database has no tables of this release yet: run `tulbur migrate`")
-    _refuse_unusable(current)
+    refuse_unusable(current)
 
 
-def _refuse_unusable(current: str) -> None:
-    if current == HEAD:
+def refuse_unusable(current: str, head: str = HEAD, oldest: int = SCHEMA_MIN) -> None:
+    """Return when code whose newest revision is `head` can use a schema at revision `current`.
+
+    Raises:
+        SettingsError: it is too old, or made by a newer release that excludes this one.
+    """
+    if current == head:
         return
     parts = _REVISION.fullmatch(current)
-    if parts is None or int(parts[2]) > int(HEAD[:4]):
+    if parts is None or int(parts[2]) > int(head[:4]):
         raise SettingsError("a newer release of tulbur made this database's schema: run that release, or a newer one")
-    if int(parts[1]) < SCHEMA_MIN:
+    if int(parts[1]) < oldest:
         raise SettingsError("the database's schema is older than this release needs: run `tulbur migrate`")
 
 
