@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -154,25 +153,6 @@ class Required:
     qpay_password: str
     qpay_invoice_code: str
     secret_keys: tuple[str, ...]
-
-
-def sqlite_path(database_url: str) -> Path:
-    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names.
-
-    Raises:
-        SettingsError: another kind of database, or no file.
-    """
-    scheme, _, rest = database_url.partition("://")
-    if scheme != "sqlite":
-        raise SettingsError(
-            f"DATABASE_URL: {scheme or 'this'} is not supported by this release; use sqlite:///tulbur.db."
-        )
-    path = rest.removeprefix("/")
-    if not path or path == ":memory:":
-        raise SettingsError(
-            "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
-        )
-    return Path(path)
 
 
 def _secret(value: SecretStr | None) -> str:

@@ -20,7 +20,7 @@ from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, Store
 from tulbur.qpay.client import QPay
-from tulbur.settings import Settings, sqlite_path
+from tulbur.settings import Settings
 from tulbur.stores.sqlite import SqliteStore
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
@@ -32,6 +32,9 @@ from tulbur.worker import Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
+
+SERVERS: Final = frozenset({"postgresql", "postgres", "mysql", "mariadb"})
+"""The schemes of DATABASE_URL that mean a database server which speaks SQL."""
 
 
 def now() -> Micros:
@@ -47,9 +50,20 @@ def open_store(settings: Settings) -> Store:
     """The store that DATABASE_URL chooses; nothing is opened yet.
 
     Raises:
-        SettingsError: no store of this release speaks that URL.
+        SettingsError: no store of this release speaks that URL, or its driver is not installed.
     """
-    return SqliteStore(sqlite_path(settings.database_url))
+    url = settings.database_url
+    scheme = url.partition("://")[0]
+    if scheme == "sqlite":
+        return SqliteStore(url)
+    if scheme in SERVERS:
+        from tulbur.stores.network import NetworkStore  # noqa: PLC0415 - for those who use it
+
+        return NetworkStore(url)
+    raise SettingsError(
+        f"DATABASE_URL: {scheme if '://' in url else 'this'} is not supported by this release; "
+        "use sqlite:///tulbur.db, postgresql://user:password@host/database or mysql://user:password@host/database."
+    )
 
 
 class Tulbur:

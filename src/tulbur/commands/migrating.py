@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from tulbur.settings import Settings, sqlite_path
+from tulbur.settings import Settings
 
 
 def database_name(settings: Settings) -> str:
-    """What a person types to confirm: the file's name."""
-    return sqlite_path(settings.database_url).name
+    """What a person types to confirm: the database's name, or that of SQLite's file."""
+    from tulbur.stores.places import place  # noqa: PLC0415 - slow to import
+
+    return place(settings.database_url).name
 
 
 def run(settings: Settings, action: str) -> Mapping[str, object]:

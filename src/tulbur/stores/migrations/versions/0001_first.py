@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
 from sqlalchemy import BigInteger, Column, LargeBinary, SmallInteger, String, Text
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
 revision = "0001_min0001"
@@ -21,6 +24,13 @@ _TABLES = (
     "tulbur_leases",
     "tulbur_tallies",
 )
+# Whatever the server's own defaults are.
+_OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
 _BYTEWISE = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
 
 
@@ -29,6 +39,10 @@ def _text(length: int = 255) -> TypeEngine[str]:
     for dialect, collation in _BYTEWISE.items():
         kind = kind.with_variant(String(length, collation=collation), dialect)
     return kind
+
+
+def _long_text() -> TypeEngine[str]:
+    return Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 
 def _bytes() -> LargeBinary:
@@ -74,6 +88,7 @@ def _sessions() -> None:
         Column("commit_id", _text(64), nullable=False),
         Column("blanked_at", BigInteger),
         Column("document", _bytes(), nullable=False),
+        **_OPTIONS,
     )
     op.create_index("tulbur_sessions_key", "tulbur_sessions", ["scope", "idempotency_key"], unique=True)
     op.create_index("tulbur_sessions_created", "tulbur_sessions", ["created_at", "id"])
@@ -95,6 +110,7 @@ def _invoices() -> None:
         Column("state", _text(16), nullable=False),
         Column("created_at", BigInteger, nullable=False),
         Column("deadline", BigInteger, nullable=False),
+        **_OPTIONS,
     )
     op.create_index("tulbur_invoices_id", "tulbur_invoices", ["provider", "invoice_id"], unique=True)
     op.create_index("tulbur_invoices_sender", "tulbur_invoices", ["sender_invoice_no"], unique=True)
@@ -120,7 +136,8 @@ def _payments() -> None:
         Column("refund_due", BigInteger, nullable=False),
         Column("refunded", BigInteger, nullable=False),
         Column("held", BigInteger, nullable=False),
-        Column("raw", Text, nullable=False),
+        Column("raw", _long_text(), nullable=False),
+        **_OPTIONS,
     )
     op.create_index("tulbur_payments_session", "tulbur_payments", ["session_id", "seen_at", "payment_id"])
     op.create_index("tulbur_payments_refund_due", "tulbur_payments", ["refund_due", "currency"])
@@ -138,6 +155,7 @@ def _orders() -> None:
         Column("currency", _text(8), nullable=False),
         Column("created_at", BigInteger, nullable=False),
         Column("items", _bytes(), nullable=False),
+        **_OPTIONS,
     )
     op.create_index("tulbur_orders_shop", "tulbur_orders", ["session_id", "shop_id"], unique=True)
 
@@ -155,7 +173,8 @@ def _events() -> None:
         Column("lease_owner", _text()),
         Column("lease_until", BigInteger, nullable=False),
         Column("commit_id", _text(64), nullable=False),
-        Column("data", Text, nullable=False),
+        Column("data", _long_text(), nullable=False),
+        **_OPTIONS,
     )
     op.create_index("tulbur_events_session", "tulbur_events", ["session_id", "seq"], unique=True)
     op.create_index("tulbur_events_no", "tulbur_events", ["no"], unique=True)
@@ -167,9 +186,10 @@ def _tokens() -> None:
     op.create_table(
         "tulbur_tokens",
         Column("login", _text(), primary_key=True),
-        Column("access_token", Text, nullable=False),
-        Column("refresh_token", Text, nullable=False),
+        Column("access_token", _long_text(), nullable=False),
+        Column("refresh_token", _long_text(), nullable=False),
         Column("expires_at", BigInteger, nullable=False),
+        **_OPTIONS,
     )
 
 
@@ -179,6 +199,7 @@ def _leases() -> None:
         Column("name", _text(), primary_key=True),
         Column("owner", _text(), nullable=False),
         Column("until", BigInteger, nullable=False),
+        **_OPTIONS,
     )
 
 
@@ -188,4 +209,5 @@ def _tallies() -> None:
         Column("hour", BigInteger, primary_key=True, autoincrement=False),
         Column("name", _text(64), primary_key=True),
         Column("count", BigInteger, nullable=False),
+        **_OPTIONS,
     )
