@@ -289,7 +289,7 @@ async def test_a_wrong_password_is_an_error_that_tells_no_secret(
         await backend.ping()
     told = f"{refused.value!r} {backend!r} {backend.told} {caplog.text} {''.join(capfd.readouterr())}"
     assert "very-secret" not in told
-    assert backend.told == f"Redis at 127.0.0.1:{parts.port}"
+    assert backend.told == f"redis at 127.0.0.1:{parts.port}"
 
 
 @pytest.mark.parametrize("url", ["http://x", "redis://", "redis:///0", "localhost:6379", ""])
@@ -302,4 +302,4 @@ def test_tls_and_clusters_are_chosen_by_the_url() -> None:
     assert RedisBackend("rediss://h")._url == "rediss://h"
     assert RedisBackend("valkeys://h")._url == "rediss://h"
     cluster = RedisBackend("valkey://u:p@h:7000?cluster=1&protocol=3")
-    assert (cluster._url, cluster.told) == ("redis://u:p@h:7000?protocol=3", "Redis Cluster at h:7000")
+    assert (cluster._url, cluster.told) == ("redis://u:p@h:7000?protocol=3", "redis cluster at h:7000")

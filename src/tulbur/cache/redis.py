@@ -62,10 +62,14 @@ class RedisBackend:
         self._connect()
 
     @property
+    def kind(self) -> str:
+        return "redis cluster" if self._cluster else "redis"
+
+    @property
     def told(self) -> str:
         """What messages call it: kind and host, never user or password."""
         host = urlsplit(self._url).netloc.rpartition("@")[2] or "localhost"
-        return f"Redis{' Cluster' if self._cluster else ''} at {host}"
+        return f"{self.kind} at {host}"
 
     async def start(self) -> None:
         self._connect()

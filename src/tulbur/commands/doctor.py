@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import aiohttp
 
 from tulbur.errors import ProviderError, ProviderRefused, SettingsError, StoreUnavailable, TulburError
 from tulbur.settings import Required, Settings
-from tulbur.wiring import Tulbur, open_store
+from tulbur.wiring import Tulbur, open_cache_backend, open_store
 
 TIMEOUT_SECONDS: Final = 5
 SHORTEST_KEY: Final = 32
@@ -47,7 +49,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _api_keys(settings)
     async for finding in _database(settings):
         yield finding
-    yield Finding("cache", ok=True, detail="in-process; one process only, or final states in each")
+    yield await _cache(settings)
     if required is None:
         return
     yield await _login(settings)
@@ -78,7 +80,7 @@ def _api_keys(settings: Settings) -> Finding:
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
-    from tulbur.stores.migrate import status  # noqa: PLC0415 - Alembic is slow to import
+    from tulbur.stores.choosing import migrations  # noqa: PLC0415 - slow to import
 
     try:
         store = open_store(settings)
@@ -92,7 +94,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         await store.ping()
         yield Finding("database", ok=True, detail="answers")
-        found = status(settings.database_url)
+        found = migrations(settings.database_url).status(settings.database_url)
         pending = ", ".join(found.pending)
         remedy = "run: tulbur migrate" if pending else ""
         yield Finding(
@@ -100,6 +102,29 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         )
     finally:
         await store.stop()
+
+
+async def _cache(settings: Settings) -> Finding:
+    try:
+        backend, kind = open_cache_backend(settings)
+    except SettingsError as wrong:
+        problem, _, remedy = wrong.message.partition(": ")
+        return Finding("cache", ok=False, detail=problem, remedy=remedy or "correct REDIS_URL")
+    if settings.redis_url is None:
+        return Finding("cache", ok=True, detail=f"{kind}; one process only, or final states in each")
+    called = getattr(backend, "told", kind)
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await backend.start()
+            await backend.ping()
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises: it does not answer
+        # The kind alone: what a driver says may hold what it was given.
+        remedy = "start it, or correct REDIS_URL; until then every session is read from the database"
+        return Finding("cache", ok=False, detail=f"{called} does not answer ({type(error).__name__})", remedy=remedy)
+    finally:
+        with contextlib.suppress(Exception):
+            await backend.stop()
+    return Finding("cache", ok=True, detail=f"{called} answers")
 
 
 async def _login(settings: Settings) -> Finding:
