@@ -17,8 +17,13 @@ demo: ## see one payment survive the loss of its cache entry, on this machine al
 
 .PHONY: test
 test: check ## run all checks and all tests (what CI runs)
+	@$(BIN)/python -m testbed prepare
 	@TULBUR_CHROMIUM=$$(scripts/ensure-chromium) || exit 1; export TULBUR_CHROMIUM; \
 		$(BIN)/python -m pytest -rs --numprocesses auto --maxprocesses 2 --dist loadgroup
+
+.PHONY: servers
+servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
+	@$(BIN)/python -m testbed
 
 .PHONY: check
 check: setup ## lint, format, types and import contracts

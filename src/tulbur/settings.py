@@ -170,23 +170,21 @@ class Required:
     secret_keys: tuple[str, ...]
 
 
-def sqlite_path(database_url: str) -> Path:
-    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names.
+def sqlite_path(database_url: str) -> Path | None:
+    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names; None for a database that is no file.
 
     Raises:
-        SettingsError: another kind of database, or no file.
+        SettingsError: SQLite without a file.
     """
     scheme, _, rest = database_url.partition("://")
     if scheme != "sqlite":
-        raise SettingsError(
-            f"DATABASE_URL: {scheme or 'this'} is not supported by this release; use sqlite:///tulbur.db."
-        )
+        return None
     path = rest.removeprefix("/")
     if not path or path == ":memory:" or "?" in path:
         raise SettingsError(
             "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
         )
-    return Path(path)
+    return Path(path).absolute()
 
 
 def _given(value: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.session import Micros, Reason
 from tulbur.core.session import Session as CoreSession
 from tulbur.errors import SettingsError, StoreUnavailable
@@ -20,8 +20,8 @@ from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, Store
 from tulbur.qpay.client import QPay
-from tulbur.settings import Settings, sqlite_path
-from tulbur.stores.sqlite import SqliteStore
+from tulbur.settings import Settings
+from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
 from tulbur.web.intake import SessionOpen, body_digest, open_request
@@ -47,9 +47,33 @@ def open_store(settings: Settings) -> Store:
     """The store that DATABASE_URL chooses; nothing is opened yet.
 
     Raises:
-        SettingsError: no store of this release speaks that URL.
+        SettingsError: no store of this release speaks that URL, or its driver is not installed.
     """
-    return SqliteStore(sqlite_path(settings.database_url))
+    return choosing.open_store(settings.database_url)
+
+
+def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
+    """What keeps cached sessions, as REDIS_URL chooses, and of which kind that is; nothing is opened yet.
+
+    Raises:
+        SettingsError: that is no address, or the driver is not installed.
+    """
+    if settings.redis_url is None:
+        return MemoryBackend(now), "in-process"
+    try:
+        from tulbur.cache.redis import RedisBackend  # noqa: PLC0415 - for those who use it
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            'REDIS_URL is set, but its driver is not installed: pip install "tulbur[redis]".'
+        ) from missing
+    try:
+        backend = RedisBackend(settings.redis_url)
+    except ValueError as wrong:
+        raise SettingsError(
+            "REDIS_URL is not an address such as redis://:password@host:6379/0; rediss:// is TLS, and "
+            "?cluster=1 means a cluster."
+        ) from wrong
+    return backend, backend.kind
 
 
 class Tulbur:
@@ -67,12 +91,15 @@ class Tulbur:
         self.store = open_store(settings)
         self.telemetry = Telemetry()
         self.live = LiveSessions()
+        # Processes have what is cached in common, or there is only one.
+        shared = alone or settings.redis_url is not None
+        backend, cache_kind = open_cache_backend(settings)
         self.cache = SessionCache(
-            MemoryBackend(now),
+            backend,
             required.secret_keys,
             now,
             on_error=self.telemetry.on_cache_error,
-            final_only=not alone,
+            final_only=not shared,
         )
         self.provider = QPay(
             required.qpay_base_url,
@@ -109,7 +136,8 @@ class Tulbur:
                 telemetry=self.telemetry,
                 live=self.live,
                 policy=policy,
-                shared_cache_or_single=alone,
+                shared_cache_or_single=shared,
+                cache_kind=cache_kind,
                 trusted_proxies=settings.trusted_proxies,
                 hsts=required.public_url.startswith("https://"),
             )

@@ -49,7 +49,10 @@ async def test_a_process_that_answers_is_alive(api: Api) -> None:
 async def test_ready(api: Api) -> None:
     answer = await api.get("/readyz", key=None)
     checks = {"database": "ok", "schema": "ok", "cache": "ok", "provider": "ok"}
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "checks": checks})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "ready", "checks": checks, "cache_kind": "in-process"},
+    )
 
 
 async def test_without_the_database_it_is_unready(api: Api) -> None:

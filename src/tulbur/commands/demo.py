@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -36,8 +36,16 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None = None) -> AsyncIterator[Demo]:
+async def running(
+    *,
+    port: int = 0,
+    simulator_port: int = 0,
+    data: Path | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> AsyncIterator[Demo]:
     """Run simulator and service until the block ends. Port 0 takes a free one; data is thrown away unless named.
+
+    `changes` are settings that differ from a demo's own, such as another `database_url`.
 
     Raises:
         OSError: a port is taken.
@@ -46,6 +54,7 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
         base_url, simulator_url = _url(web), _url(qpay)
         api_key = f"tulbur_{secrets.token_urlsafe(24)}"
         settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key)
+        settings = settings.model_copy(update=dict(changes or {}))
         tulbur = Tulbur(settings)
         simulator = create_simulator(bank_links=True, public_url=simulator_url)
         servers = [QuietServer(_config(simulator)), QuietServer(_config(Application(tulbur)))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -13,13 +15,13 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from tulbur.errors import ProviderError, ProviderRefused, SettingsError, StoreUnavailable
-from tulbur.ports import StoredToken
+from tulbur.ports import Store, StoredToken
 from tulbur.qpay.client import QPay
 from tulbur.qpay.token import TokenStore
 from tulbur.settings import Required, Settings, sqlite_path
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.sqlite import SqliteStore
-from tulbur.wiring import now
+from tulbur.wiring import now, open_cache_backend, open_store
 
 TIMEOUT_SECONDS: Final = 5
 BUSY_SECONDS: Final = 5.0
@@ -56,7 +58,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     findings, store = await _database(settings)
     for finding in findings:
         yield finding
-    yield Finding("cache", ok=True, detail=_cache(settings))
+    yield await _cache(settings)
     try:
         if required is not None:
             yield await _login(required, store or MemoryStore(now))
@@ -70,11 +72,6 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 def _settings_finding(check: str, sentence: str) -> Finding:
     problem, _, remedy = sentence.partition(": ")
     return Finding(check, ok=False, detail=problem, remedy=remedy)
-
-
-def _cache(settings: Settings) -> str:
-    unused = "; REDIS_URL is not used by this release" if settings.redis_url else ""
-    return f"in-process; one process only, or final states in each{unused}"
 
 
 def _secrets(required: Required) -> Finding:
@@ -99,12 +96,19 @@ def _api_keys(settings: Settings) -> Finding:
     return Finding("api keys", ok=True, detail=", ".join(key.name for key in keys))
 
 
-async def _database(settings: Settings) -> tuple[list[Finding], SqliteStore | None]:
+async def _database(settings: Settings) -> tuple[list[Finding], Store | None]:
     """What is wrong with the database, and the store when nothing is; the caller stops it."""
     try:
-        path = sqlite_path(settings.database_url).absolute()
+        path = sqlite_path(settings.database_url)
+        if path is None:
+            return await _server(settings, open_store(settings))
     except SettingsError as wrong:
-        return [Finding("database", ok=False, detail=wrong.message, remedy="correct DATABASE_URL")], None
+        return [_settings_finding("database", wrong.message)], None
+    return await _file(path)
+
+
+async def _file(path: Path) -> tuple[list[Finding], Store | None]:
+    """The same for a SQLite file, which a doctor must not make."""
     if path.is_dir() or not path.parent.is_dir():
         remedy = "make its directory, or correct DATABASE_URL"
         return [Finding("database", ok=False, detail=f"{path} can be no file", remedy=remedy)], None
@@ -121,7 +125,54 @@ async def _database(settings: Settings) -> tuple[list[Finding], SqliteStore | No
         return [_settings_finding("schema", wrong.message)], None
 
 
-async def _opened(path: Path, store: SqliteStore) -> tuple[list[Finding], SqliteStore | None]:
+async def _cache(settings: Settings) -> Finding:
+    try:
+        backend, kind = open_cache_backend(settings)
+    except SettingsError as wrong:
+        problem, _, remedy = wrong.message.partition(": ")
+        return Finding("cache", ok=False, detail=problem, remedy=remedy or "correct REDIS_URL")
+    if settings.redis_url is None:
+        return Finding("cache", ok=True, detail=f"{kind}; one process only, or final states in each")
+    called = getattr(backend, "told", kind)
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await backend.start()
+            await backend.ping()
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises: it does not answer
+        # The kind alone: what a driver says may hold what it was given.
+        remedy = "start it, or correct REDIS_URL; until then every session is read from the database"
+        return Finding("cache", ok=False, detail=f"{called} does not answer ({type(error).__name__})", remedy=remedy)
+    finally:
+        with contextlib.suppress(Exception):
+            await backend.stop()
+    return Finding("cache", ok=True, detail=f"{called} answers")
+
+
+async def _server(settings: Settings, store: Store) -> tuple[list[Finding], Store | None]:
+    """The same for a database that others run."""
+    from tulbur.stores.choosing import migrations  # noqa: PLC0415 - slow to import
+
+    try:
+        await store.start()
+        await store.lease("doctor", "doctor", 1)
+        found = await asyncio.to_thread(migrations(settings.database_url).status, settings.database_url)
+    except StoreUnavailable as silent:
+        await store.stop()
+        return [Finding("database", ok=False, detail=silent.message, remedy="start it, or correct DATABASE_URL")], None
+    except SettingsError as wrong:
+        await store.stop()
+        return [_settings_finding("database", wrong.message)], None
+    answers = Finding("database", ok=True, detail="can be read and written")
+    return [answers, _schema(found.current, found.pending)], store
+
+
+def _schema(current: str | None, pending: Sequence[str]) -> Finding:
+    waiting = ", ".join(pending)
+    remedy = "run: tulbur migrate" if waiting else ""
+    return Finding("schema", ok=not waiting, detail=f"at {current}, pending: {waiting or 'none'}", remedy=remedy)
+
+
+async def _opened(path: Path, store: SqliteStore) -> tuple[list[Finding], Store | None]:
     from tulbur.stores.migrate import has_tables, status  # noqa: PLC0415 - Alembic is slow to import
 
     answers = Finding("database", ok=True, detail=f"{path} can be read and written")
@@ -131,9 +182,7 @@ async def _opened(path: Path, store: SqliteStore) -> tuple[list[Finding], Sqlite
     await store.start()
     await store.lease("doctor", "doctor", 1)
     found = status(path)
-    pending = ", ".join(found.pending)
-    detail, remedy = f"at {found.current}, pending: {pending or 'none'}", "run: tulbur migrate" if pending else ""
-    return [answers, Finding("schema", ok=not pending, detail=detail, remedy=remedy)], store
+    return [answers, _schema(found.current, found.pending)], store
 
 
 class _Watched:

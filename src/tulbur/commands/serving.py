@@ -142,11 +142,11 @@ def _allow_connections() -> None:
 
 async def _preflight(settings: Settings) -> None:
     # Before any process is started: one sentence here instead of the same failure in each of them.
-    store, path = open_store(settings), sqlite_path(settings.database_url).absolute()
-    if path.is_dir() or not path.parent.is_dir():
+    store, path = open_store(settings), sqlite_path(settings.database_url)
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise SettingsError(f"DATABASE_URL: {path} can be no file: make its directory, or correct the path.")
     try:
         await store.start()
     except StoreUnavailable as silent:
-        raise StoreUnavailable(f"DATABASE_URL: {path}: {silent.message}") from silent
+        raise StoreUnavailable(f"DATABASE_URL: {path or 'the database'}: {silent.message}") from silent
     await store.stop()

@@ -47,7 +47,8 @@ class _Operations:
             status = "unready"
         else:
             status = "ready" if all(check == "ok" for check in checks.values()) else "degraded"
-        return JSONResponse({"status": status, "checks": checks}, 503 if status == "unready" else 200)
+        body = {"status": status, "checks": checks, "cache_kind": self._parts.cache_kind}
+        return JSONResponse(body, 503 if status == "unready" else 200)
 
     async def _checks(self) -> dict[str, str]:
         """One round of checks at a time, however many ask."""

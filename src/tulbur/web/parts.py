@@ -20,6 +20,7 @@ class WebParts:
     """Everything the routes need, built elsewhere.
 
     `shared_cache_or_single` False says that the processes keep no sessions in common: the fallback rate means nothing.
+    `cache_kind` says what keeps them, such as "redis".
     `hsts` tells browsers to use HTTPS alone, for a public address that has it.
     """
 
@@ -34,6 +35,7 @@ class WebParts:
     live: LiveSessions
     policy: Policy
     shared_cache_or_single: bool = True
+    cache_kind: str = "in-process"
     trusted_proxies: str = ""
     hsts: bool = False
 

@@ -1,0 +1,221 @@
+"""The MongoDB store: collections named like the tables, one multi-document transaction for each commit.
+
+Writes wait for a majority of the replica set, reads come from its primary. Ids are compared as bytes, as MongoDB does
+by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from tulbur.core.orders import Order
+from tulbur.core.retention import blanked
+from tulbur.core.session import Event, Micros, Session, Status
+from tulbur.errors import Conflict, StoreUnavailable
+from tulbur.ports import (
+    Clock,
+    CommitResult,
+    NumberedEvent,
+    SessionQuery,
+    StoredToken,
+    StoreStats,
+    Unmatched,
+)
+from tulbur.stores import mongo_deciding as deciding
+from tulbur.stores import mongo_documents as documents
+from tulbur.stores import mongo_migrate as migrate
+from tulbur.stores import mongo_outbox as outbox
+from tulbur.stores import mongo_reads as reads
+from tulbur.stores import mongo_writes as writes
+from tulbur.stores import rows
+from tulbur.stores.mongo_link import SECONDS, Doing, MongoLink, Work
+from tulbur.stores.rows import Change, page
+from tulbur.stores.sending import new_commit_id
+
+T = TypeVar("T")
+
+
+class MongoStore:
+    """Implements `ports.Store`; leases end by the primary's clock unless `clock` is given."""
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        seconds: float = SECONDS,
+        commit_ids: Callable[[], str] = new_commit_id,
+    ) -> None:
+        self.url = url
+        self._clock = clock
+        self._new_id = commit_ids
+        self._link = MongoLink(url, seconds=seconds, send_commit=self._send_commit)
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            SettingsError: the URL, the server or the schema cannot be used; the sentence says what to do.
+            StoreUnavailable: the server does not answer.
+        """
+        await self._link.start()
+        try:
+            await self.ping()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def ping(self) -> None:
+        await self._link.read(migrate.check)
+
+    # --- sessions
+
+    async def add(self, session: Session) -> None:
+        change = Change(None, session, self._new_id())
+        try:
+            await self._link.write_surely(lambda w: writes.add(w, change))
+        except writes.Refused:
+            refusal = await self._decided(lambda w: deciding.add(w, change))
+            if refusal is not None:
+                raise refusal from None
+
+    async def get(self, session_id: str) -> Session | None:
+        return await self._link.read(lambda w: reads.get(w, session_id))
+
+    async def by_invoice(self, invoice_id: str) -> Session | None:
+        return await self._link.read(lambda w: reads.by_invoice(w, invoice_id))
+
+    async def by_payment(self, payment_id: str) -> Session | None:
+        return await self._link.read(lambda w: reads.by_payment(w, payment_id))
+
+    async def order(self, order_id: str) -> tuple[str, Order] | None:
+        return await self._link.read(lambda w: reads.order(w, order_id))
+
+    async def find(self, query: SessionQuery) -> list[Session]:
+        count = page(query.limit)
+        return await self._link.read(lambda w: reads.find(w, query, count)) if count else []
+
+    async def commit(self, before: Session, after: Session) -> CommitResult:
+        (result,) = await self._committed([Change(before, after, self._new_id())])
+        if isinstance(result, Conflict):
+            raise result
+        return result
+
+    async def commit_many(self, pairs: Sequence[tuple[Session, Session]]) -> list[CommitResult | Conflict]:
+        changes = rows.changes(pairs, self._new_id())
+        done = await self._committed(changes) if changes else []
+        return rows.as_asked(pairs, changes, done)
+
+    async def _committed(self, changes: Sequence[Change]) -> Sequence[CommitResult | Conflict]:
+        try:
+            return await self._link.write_surely(lambda w: writes.commit_all(w, changes))
+        except writes.Refused:
+            return await self._decided(lambda w: deciding.commit_each(w, changes))
+
+    async def _decided(self, doing: Doing[T]) -> T:
+        try:
+            return await self._link.write_surely(doing)
+        except writes.Refused as refused:
+            raise StoreUnavailable(f"the database holds what its snapshot does not show: {refused}") from refused
+
+    async def _send_commit(self, session: AsyncClientSession) -> None:
+        await session.commit_transaction()
+
+    # --- money without a session
+
+    async def record_unmatched(self, unmatched: Unmatched) -> bool:
+        return await self._link.write_surely(lambda w: writes.record_unmatched(w, unmatched))
+
+    async def unmatched(self, limit: int) -> list[Unmatched]:
+        count = page(limit)
+        return await self._link.read(lambda w: reads.unmatched(w, count)) if count else []
+
+    # --- work that is due
+
+    async def claim_due(self, now: Micros, owner: str, limit: int, lease_seconds: float) -> list[Session]:
+        async def claim(work: Work) -> list[Mapping[str, Any]]:
+            return await writes.claim_due(
+                work, now=now, clock=await self._now(), owner=owner, count=page(limit), lease_seconds=lease_seconds
+            )
+
+        return list(_readable(await self._link.write(claim))) if page(limit) else []
+
+    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+        cutoffs = {
+            Status.PAID: finished_before,
+            Status.EXPIRED: late_before,
+            Status.CANCELLED: late_before,
+        }
+        commit_id = self._new_id()
+
+        async def blank(work: Work) -> int:
+            over: list[Change] = []
+            for status, before in cutoffs.items():
+                if room := page(limit) - len(over):
+                    found = await reads.finished(work, status, before, room)
+                    over += [Change(session, blanked(session, now), commit_id) for session in found]
+            return len(await writes.commit_all(work, over))
+
+        return await self._link.write(blank)
+
+    # --- the outbox
+
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        count = page(limit)
+        return await self._link.write(lambda w: outbox.publish(w, count, deliver=deliver)) if count else 0
+
+    async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
+        async def claim(work: Work) -> Sequence[Mapping[str, Any]]:
+            return await outbox.claim(
+                work, clock=await self._now(), owner=owner, count=page(limit), lease_seconds=lease_seconds
+            )
+
+        return [documents.numbered(one) for one in await self._link.write(claim)] if page(limit) else []
+
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        await self._link.write_surely(lambda w: outbox.done(w, owner, event_ids))
+
+    async def events(self, after: int, limit: int) -> list[NumberedEvent]:
+        count = page(limit)
+        return await self._link.read(lambda w: reads.published(w, after, count)) if count else []
+
+    async def history(self, session_id: str, limit: int) -> list[Event]:
+        count = page(limit)
+        return await self._link.read(lambda w: reads.history(w, session_id, count)) if count else []
+
+    # --- counts, leases, tokens
+
+    async def stats(self, now: Micros) -> StoreStats:
+        return await self._link.read(lambda w: reads.stats(w, now))
+
+    async def tally(self, now: Micros, loads: Mapping[str, int]) -> None:
+        await self._link.write(lambda w: writes.tally(w, now, loads))
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        async def lease(work: Work) -> bool:
+            return await writes.lease(work, name=name, owner=owner, clock=await self._now(), seconds=seconds)
+
+        return await self._link.write_surely(lease)
+
+    async def token_get(self, login: str) -> StoredToken | None:
+        return await self._link.read(lambda w: reads.token_get(w, login))
+
+    async def token_put(self, login: str, token: StoredToken) -> None:
+        await self._link.write_surely(lambda w: writes.token_put(w, login, token))
+
+    async def _now(self) -> Micros:
+        return self._clock() if self._clock else await self._link.clock()
+
+
+def _readable(found: Sequence[Mapping[str, Any]]) -> Iterator[Session]:
+    for one in found:
+        # One that cannot be read must not keep the others from their work; whoever asks for it by its id is told.
+        with suppress(StoreUnavailable):
+            yield documents.read_session(one)

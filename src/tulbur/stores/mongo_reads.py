@@ -1,0 +1,172 @@
+"""The reading operations: of what a majority has committed, each bounded and answered by an index."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tulbur.core.orders import Order
+from tulbur.core.session import Event, Micros, Session, Status
+from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats, Unmatched
+from tulbur.stores import mongo_documents as documents
+from tulbur.stores import mongo_outbox as outbox
+from tulbur.stores import mongo_schema as schema
+from tulbur.stores import rows
+from tulbur.stores.mongo_documents import Document, plain
+from tulbur.stores.mongo_link import Work
+from tulbur.stores.rows import EventState
+
+STORED: Final[dict[str, Any]] = {"document": 1, "version": 1}
+
+
+async def get(work: Work, session_id: str) -> Session | None:
+    found = await work[schema.SESSIONS].find_one({"_id": session_id}, STORED)
+    return documents.read_session(found) if found else None
+
+
+async def by_invoice(work: Work, invoice_id: str) -> Session | None:
+    key = {"provider": rows.PROVIDER, "invoice_id": invoice_id}
+    found = await work[schema.INVOICES].find_one(key, {"session_id": 1})
+    return await get(work, found["session_id"]) if found else None
+
+
+async def by_payment(work: Work, payment_id: str) -> Session | None:
+    found = await work[schema.PAYMENTS].find_one({"_id": documents.payment_id(payment_id)}, {"session_id": 1})
+    return await get(work, found["session_id"]) if found and found["session_id"] is not None else None
+
+
+async def order(work: Work, order_id: str) -> tuple[str, Order] | None:
+    found = await work[schema.ORDERS].find_one({"_id": order_id})
+    return (found["session_id"], rows.read_order(plain(found))) if found else None
+
+
+def wanted(query: SessionQuery) -> Document:
+    """The filter of a list."""
+    asked: Document = {}
+    if query.exception is not None:
+        asked["exceptions"] = query.exception.value
+    if query.status is not None:
+        asked["status"] = query.status.value
+    if query.user_id is not None:
+        asked["user_id"] = query.user_id
+    created: Document = {}
+    if query.created_after is not None:
+        created["$gt"] = query.created_after
+    if query.cursor is not None:
+        at, id_ = query.cursor
+        created["$lte"] = at
+        asked["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$lt": id_}}]
+    return asked | ({"created_at": created} if created else {})
+
+
+def list_index(query: SessionQuery) -> str:
+    """The index that orders the list: few sessions have exceptions, fewer belong to one user than have one status."""
+    if query.exception is not None:
+        return "exceptions"
+    if query.user_id is not None:
+        return "user"
+    return "created" if query.status is None else "status"
+
+
+async def find(work: Work, query: SessionQuery, count: int) -> list[Session]:
+    """One page; `count` is one or more."""
+    listed = work[schema.SESSIONS].find(
+        wanted(query), STORED, sort=[("created_at", -1), ("_id", -1)], limit=count, hint=list_index(query)
+    )
+    return [documents.read_session(one) for one in await listed.to_list(count)]
+
+
+async def unmatched(work: Work, count: int) -> list[Unmatched]:
+    sort = [("seen_at", 1), ("payment_id", 1)]
+    found = work[schema.PAYMENTS].find({"session_id": None}, sort=sort, limit=count, hint="session")
+    return [rows.read_unmatched(plain(one)) for one in await found.to_list(count)]
+
+
+async def published(work: Work, after: int, count: int) -> list[NumberedEvent]:
+    found = work[schema.EVENTS].find({"no": {"$gt": max(after, 0)}}, sort=[("no", 1)], limit=count)
+    return [documents.numbered(one) for one in await found.to_list(count)]
+
+
+async def history(work: Work, session_id: str, count: int) -> list[Event]:
+    found = work[schema.EVENTS].find({"session_id": session_id}, sort=[("seq", 1)], limit=count)
+    return [rows.read_event(plain(one)) for one in await found.to_list(count)]
+
+
+async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Session]:
+    """Sessions to blank, untouched for the longest time first; `count` is one or more."""
+    found = await work[schema.SESSIONS].aggregate(
+        [
+            {
+                "$match": {
+                    "status": status.value,
+                    "blanked_at": None,
+                    "unsettled": 0,
+                    "updated_at": {"$lt": before},
+                    "next_check_at": None,
+                }
+            },
+            {"$sort": {"updated_at": 1}},
+            *outbox.nothing_before("_id", ""),
+            {"$limit": count},
+            {"$project": STORED},
+        ],
+        hint="blank",
+        session=work.session,
+    )
+    return [documents.read_session(one) for one in await found.to_list(count)]
+
+
+async def token_get(work: Work, login: str) -> StoredToken | None:
+    found = await work[schema.TOKENS].find_one({"_id": login})
+    return StoredToken(found["access_token"], found["refresh_token"], int(found["expires_at"])) if found else None
+
+
+async def stats(work: Work, now: Micros) -> StoreStats:
+    """Counts that indexes answer; no session's document is read."""
+    hour = now // rows.HOUR - rows.TALLY_HOURS
+    return rows.stats(
+        statuses=[(status.value, await _count(work, schema.SESSIONS, {"status": status.value})) for status in Status],
+        exceptions=[
+            (one["_id"], one["count"])
+            for one in await _grouped(work, schema.SESSIONS, "exceptions", {"exceptions": {"$gt": ""}}, unwind=True)
+        ],
+        refunds=[
+            (one["_id"], one["count"], int(one["sum"]))
+            for one in await _grouped(
+                work, schema.PAYMENTS, "currency", {"refund_due": {"$gt": 0}}, summed="refund_due"
+            )
+        ],
+        loads=[
+            (one["_id"], int(one["sum"]))
+            for one in await _grouped(work, schema.TALLIES, "name", {"hour": {"$gt": hour}}, summed="count")
+        ],
+        created_24h=await _count(work, schema.SESSIONS, {"created_at": {"$gt": now - rows.DAY}}),
+        orders=await work[schema.ORDERS].count_documents({}, hint="_id_"),
+        unmatched=await _count(work, schema.PAYMENTS, {"session_id": None}),
+        checks_due=await _count(work, schema.SESSIONS, {"next_check_at": {"$lte": now}}),
+        events_undelivered=sum(
+            [await _count(work, schema.EVENTS, {"state": int(state)}, _WAITING[state]) for state in rows.UNDELIVERED]
+        ),
+    )
+
+
+_WAITING: Final = {EventState.UNNUMBERED: "unnumbered", EventState.NUMBERED: "undelivered"}
+
+
+async def _count(work: Work, name: str, query: Document, hint: str | None = None) -> int:
+    options: dict[str, Any] = {"hint": hint} if hint else {}
+    found = await work[name].aggregate([{"$match": query}, {"$group": {"_id": None, "count": {"$sum": 1}}}], **options)
+    return sum([int(one["count"]) for one in await found.to_list()])
+
+
+async def _grouped(
+    work: Work, name: str, field: str, query: Document, *, summed: str = "", unwind: bool = False
+) -> list[Document]:
+    total = {"sum": {"$sum": f"${summed}"}} if summed else {}
+    found = await work[name].aggregate(
+        [
+            {"$match": query},
+            *([{"$unwind": f"${field}"}] if unwind else []),
+            {"$group": {"_id": f"${field}", "count": {"$sum": 1}, **total}},
+        ]
+    )
+    return await found.to_list()

@@ -1,0 +1,85 @@
+"""Programs out of Debian's packages, unpacked into `.testbed/`; nothing of the system is changed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from testbed.binaries import CACHE, Missing
+
+# Each may go by several names in several releases; one that exists under none of them is not needed there.
+MARIADB = (("mariadb-server-core",), ("libaio1", "libaio1t64"), ("libnuma1",), ("liburing2",), ("libpcre2-8-0",))
+
+
+def mariadb() -> Path:
+    """The folder under which MariaDB's `usr/sbin/mariadbd` lies.
+
+    Raises:
+        Missing: it could not be downloaded.
+    """
+    root = CACHE / "mariadb"
+    with _one_at_a_time(CACHE / "mariadb.lock"):
+        if not (root / "usr/sbin/mariadbd").exists():
+            print("getting MariaDB (once) …", file=sys.stderr)
+            _unpack(MARIADB, root)
+    return root
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _unpack(packages: Iterable[tuple[str, ...]], root: Path) -> None:
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise Missing("there is no apt-get here to download it with; install MariaDB's server, or name it in MARIADBD")
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix="apt-") as name:
+        folder = Path(name)
+        debs = _downloaded(packages, folder)
+        unpacked = folder / "root"
+        for deb in debs:
+            subprocess.run(["dpkg", "-x", deb, unpacked], check=True)  # noqa: S603, S607 - from where PATH says
+        # Everything at once, so that what is there is whole.
+        shutil.rmtree(root, ignore_errors=True)
+        unpacked.rename(root)
+        root.chmod(0o755)
+
+
+def _downloaded(packages: Iterable[tuple[str, ...]], folder: Path) -> list[Path]:
+    """Packages from the system's own sources, with its lists where they are good, else with lists of our own."""
+    for part in ("debs", "state/lists/partial", "cache/archives/partial"):
+        (folder / part).mkdir(parents=True)
+    cache = ["-o", f"Dir::Cache={folder / 'cache'}", "-o", "APT::Sandbox::User=", "-o", "Acquire::http::Timeout=20"]
+    state = ["-o", f"Dir::State={folder / 'state'}", "-o", "Dir::State::status=/var/lib/dpkg/status"]
+    for options in (cache, [*cache, *state]):
+        if options is not cache:
+            # A source that does not answer is not fatal: another may have what is needed.
+            _apt(folder, *options, "update")
+        failed = [names for names in packages if not any(_apt(folder, *options, "download", name) for name in names)]
+        if packages and MARIADB[0] not in failed:
+            return sorted((folder / "debs").glob("*.deb"))
+    raise Missing("apt-get could not download mariadb-server-core; see .testbed/apt.log")
+
+
+def _apt(folder: Path, *arguments: str) -> bool:
+    with (CACHE / "apt.log").open("ab") as log:
+        done = subprocess.run(  # noqa: S603 - apt-get with our own options
+            ["apt-get", "--quiet", *arguments],  # noqa: S607 - from where PATH says
+            cwd=folder / "debs",
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    return done.returncode == 0
