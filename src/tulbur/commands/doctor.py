@@ -107,13 +107,20 @@ async def _database(settings: Settings) -> tuple[list[Finding], Store | None]:
     return await _file(path)
 
 
-async def _file(path: Path) -> tuple[list[Finding], Store | None]:
-    """The same for a SQLite file, which a doctor must not make."""
+def _absent(path: Path) -> Finding | None:
     if path.is_dir() or not path.parent.is_dir():
         remedy = "make its directory, or correct DATABASE_URL"
-        return [Finding("database", ok=False, detail=f"{path} can be no file", remedy=remedy)], None
+        return Finding("database", ok=False, detail=f"{path} can be no file", remedy=remedy)
     if not path.exists():
-        return [Finding("database", ok=True, detail=f"{path} is not there yet; tulbur serve makes it")], None
+        return Finding("database", ok=True, detail=f"{path} is not there yet; tulbur serve makes it")
+    return None
+
+
+async def _file(path: Path) -> tuple[list[Finding], Store | None]:
+    """The same for a SQLite file, which a doctor must not make."""
+    absent = _absent(path)
+    if absent is not None:
+        return [absent], None
     store = SqliteStore(path, busy_seconds=BUSY_SECONDS)
     try:
         return await _opened(path, store)
