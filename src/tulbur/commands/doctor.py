@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from tulbur.errors import ProviderError, ProviderRefused, SettingsError, StoreUnavailable, TulburError
-from tulbur.settings import Required, Settings
+from tulbur.settings import OldShop, Required, Settings
 from tulbur.wiring import Tulbur, open_store
 
 TIMEOUT_SECONDS: Final = 5
@@ -45,6 +45,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     else:
         yield _secrets(required)
     yield _api_keys(settings)
+    for finding in _old_shop(settings):
+        yield finding
     async for finding in _database(settings):
         yield finding
     yield Finding("cache", ok=True, detail="in-process; one process only, or final states in each")
@@ -77,6 +79,38 @@ def _api_keys(settings: Settings) -> Finding:
     return Finding("api keys", ok=True, detail=", ".join(key.name for key in keys))
 
 
+def _old_shop(settings: Settings) -> Iterator[Finding]:
+    """The holes of the old shop's routes, each a finding of its own; nothing while they are off."""
+    try:
+        old_shop = settings.old_shop()
+    except SettingsError as wrong:
+        problem, _, remedy = wrong.message.partition(": ")
+        yield Finding("seed api", ok=False, detail=problem, remedy=remedy or "correct it")
+        return
+    if old_shop is None:
+        return
+    holes = list(_holes(old_shop))
+    for detail, remedy in holes:
+        yield Finding("seed api", ok=False, detail=detail, remedy=remedy)
+    if not holes:
+        by_browser = "" if old_shop.price_url else "; checkouts by a browser are refused (no PRICE_URL)"
+        yield Finding("seed api", ok=True, detail=f"on{by_browser}")
+
+
+def _holes(old_shop: OldShop) -> Iterator[tuple[str, str]]:
+    if old_shop.unverified_prices and not old_shop.price_url:
+        detail = "SEED_API_UNVERIFIED_PRICES=on is a hole: whoever pays names the price"
+        yield detail, "set PRICE_URL to where the shop tells its prices, and turn it off"
+    if not (old_shop.jwt_secret or old_shop.jwks_url):
+        yield "no key to check tokens with: every route with a token answers 401", "set TULBUR_JWT_SECRET"
+    if 0 < len(old_shop.jwt_secret) < SHORTEST_KEY:
+        detail = f"TULBUR_JWT_SECRET is shorter than {SHORTEST_KEY} characters: it can be guessed from any token"
+        yield detail, "give the shop and tulbur a longer random secret"
+    if any(network.prefixlen == 0 for network in old_shop.networks):
+        detail = "SEED_API_TRUSTED_NETWORKS holds every address: anybody may open checkouts for any user"
+        yield detail, "name the gateway's own network"
+
+
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     from tulbur.stores.migrate import status  # noqa: PLC0415 - Alembic is slow to import
 
@@ -103,7 +137,12 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _login(settings: Settings) -> Finding:
-    tulbur = Tulbur(settings, worker=False)
+    try:
+        tulbur = Tulbur(settings, worker=False)
+    except SettingsError as wrong:
+        return Finding(
+            "qpay login", ok=False, detail=f"not tried: {wrong.message}", remedy="correct the settings first"
+        )
     try:
         await tulbur.store.start()
         await tulbur.provider.start()

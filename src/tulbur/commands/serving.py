@@ -30,6 +30,7 @@ def serve(settings: Settings, *, host: str | None, port: int | None, processes: 
     """
     settings.required()
     settings.api_keys()
+    settings.old_shop()
     configure_logging(settings.log_level, settings.log_format)
     asyncio.run(_preflight(settings))
     config = _config(settings, host=host, port=port, processes=processes, worker=worker)
