@@ -35,8 +35,12 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None = None) -> AsyncIterator[Demo]:
+async def running(
+    *, port: int = 0, simulator_port: int = 0, data: Path | None = None, **changes: object
+) -> AsyncIterator[Demo]:
     """Run simulator and service until the block ends. Port 0 takes a free one; data is thrown away unless named.
+
+    `changes` are settings other than a demo's own, by their names in `Settings`.
 
     Raises:
         OSError: a port is taken.
@@ -44,7 +48,7 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
     with _directory(data) as folder, _bound(port) as web, _bound(simulator_port) as qpay:
         base_url, simulator_url = _url(web), _url(qpay)
         api_key = f"tulbur_{secrets.token_urlsafe(24)}"
-        settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key)
+        settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key, **changes)
         tulbur = Tulbur(settings)
         simulator = create_simulator(bank_links=True, public_url=simulator_url)
         servers = [QuietServer(_config(simulator)), QuietServer(_config(Application(tulbur)))]
@@ -62,7 +66,7 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
             yield demo
 
 
-def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: str) -> Settings:
+def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: str, **changes: object) -> Settings:
     """Settings of a demo: its own directory and keys, nothing of the environment."""
     digest = sha256(api_key.encode()).hexdigest()
     return IsolatedSettings.model_validate(
@@ -75,6 +79,7 @@ def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: s
             "qpay_invoice_code": "TEST_INVOICE",
             "tulbur_secret_keys": secrets.token_urlsafe(32),
             "tulbur_api_keys": f"demo:admin+read+refund+write:{digest}",
+            **changes,
         }
     )
 
