@@ -27,6 +27,7 @@ from tulbur.web.app import WebParts, create_app
 from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
+from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
 from tulbur.worker import Worker
 
@@ -124,6 +125,8 @@ class Tulbur:
         )
         self.payments = Payments(desk, policy)
         self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
+        old_shop = settings.old_shop()
+        self._seed = SeedParts.of(old_shop, now) if old_shop else None
         self.asgi: ASGIApp = create_app(
             WebParts(
                 payments=self.payments,
@@ -140,6 +143,7 @@ class Tulbur:
                 cache_kind=cache_kind,
                 trusted_proxies=settings.trusted_proxies,
                 hsts=required.public_url.startswith("https://"),
+                seed=self._seed,
             )
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -182,6 +186,8 @@ class Tulbur:
         with contextlib.suppress(StoreUnavailable):
             await self.telemetry.flush(self.store, now())
         await self.provider.stop()
+        if self._seed is not None:
+            await self._seed.stop()
         await self.cache.stop()
         await self.store.stop()
 

@@ -53,8 +53,9 @@ async def running(
     with _directory(data) as folder, _bound(port) as web, _bound(simulator_port) as qpay:
         base_url, simulator_url = _url(web), _url(qpay)
         api_key = f"tulbur_{secrets.token_urlsafe(24)}"
-        settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key)
-        settings = settings.model_copy(update=dict(changes or {}))
+        settings = demo_settings(
+            folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key, changes=changes
+        )
         tulbur = Tulbur(settings)
         simulator = create_simulator(bank_links=True, public_url=simulator_url)
         servers = [QuietServer(_config(simulator)), QuietServer(_config(Application(tulbur)))]
@@ -72,8 +73,15 @@ async def running(
             yield demo
 
 
-def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: str) -> Settings:
-    """Settings of a demo: its own directory and keys, nothing of the environment."""
+def demo_settings(
+    folder: Path,
+    *,
+    base_url: str,
+    simulator_url: str,
+    api_key: str,
+    changes: Mapping[str, object] | None = None,
+) -> Settings:
+    """Settings of a demo: its own directory and keys, nothing of the environment, and then `changes`."""
     digest = sha256(api_key.encode()).hexdigest()
     return IsolatedSettings.model_validate(
         {
@@ -85,6 +93,7 @@ def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: s
             "qpay_invoice_code": "TEST_INVOICE",
             "tulbur_secret_keys": secrets.token_urlsafe(32),
             "tulbur_api_keys": f"demo:admin+read+refund+write:{digest}",
+            **(changes or {}),
         }
     )
 

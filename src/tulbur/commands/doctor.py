@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from tulbur.errors import ProviderError, ProviderRefused, SettingsError, StoreUn
 from tulbur.ports import Store, StoredToken
 from tulbur.qpay.client import QPay
 from tulbur.qpay.token import TokenStore
-from tulbur.settings import Required, Settings, sqlite_path
+from tulbur.settings import OldShop, Required, Settings, sqlite_path
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.sqlite import SqliteStore
 from tulbur.wiring import now, open_cache_backend, open_store
@@ -55,6 +55,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     else:
         yield _secrets(required)
     yield _api_keys(settings)
+    for finding in _old_shop(settings):
+        yield finding
     findings, store = await _database(settings)
     for finding in findings:
         yield finding
@@ -94,6 +96,38 @@ def _api_keys(settings: Settings) -> Finding:
         remedy = "make one with: tulbur keys new NAME --scopes read+write, and set TULBUR_API_KEYS"
         return Finding("api keys", ok=False, detail="none: every API route answers 401", remedy=remedy)
     return Finding("api keys", ok=True, detail=", ".join(key.name for key in keys))
+
+
+def _old_shop(settings: Settings) -> Iterator[Finding]:
+    """The holes of the old shop's routes, each a finding of its own; nothing while they are off."""
+    try:
+        old_shop = settings.old_shop()
+    except SettingsError as wrong:
+        problem, _, remedy = wrong.message.partition(": ")
+        yield Finding("seed api", ok=False, detail=problem, remedy=remedy or "correct it")
+        return
+    if old_shop is None:
+        return
+    holes = list(_holes(old_shop))
+    for detail, remedy in holes:
+        yield Finding("seed api", ok=False, detail=detail, remedy=remedy)
+    if not holes:
+        by_browser = "" if old_shop.price_url else "; checkouts by a browser are refused (no PRICE_URL)"
+        yield Finding("seed api", ok=True, detail=f"on{by_browser}")
+
+
+def _holes(old_shop: OldShop) -> Iterator[tuple[str, str]]:
+    if old_shop.unverified_prices and not old_shop.price_url:
+        detail = "SEED_API_UNVERIFIED_PRICES=on is a hole: whoever pays names the price"
+        yield detail, "set PRICE_URL to where the shop tells its prices, and turn it off"
+    if not (old_shop.jwt_secret or old_shop.jwks_url):
+        yield "no key to check tokens with: every route with a token answers 401", "set TULBUR_JWT_SECRET"
+    if 0 < len(old_shop.jwt_secret) < SHORTEST_KEY:
+        detail = f"TULBUR_JWT_SECRET is shorter than {SHORTEST_KEY} characters: it can be guessed from any token"
+        yield detail, "give the shop and tulbur a longer random secret"
+    if any(network.prefixlen == 0 for network in old_shop.networks):
+        detail = "SEED_API_TRUSTED_NETWORKS holds every address: anybody may open checkouts for any user"
+        yield detail, "name the gateway's own network"
 
 
 async def _database(settings: Settings) -> tuple[list[Finding], Store | None]:

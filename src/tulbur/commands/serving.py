@@ -42,6 +42,7 @@ def serve(
     """
     settings.required()
     settings.api_keys()
+    settings.old_shop()
     configure_logging(settings.log_level, settings.log_format)
     _allow_connections()
     asyncio.run(_preflight(settings))
