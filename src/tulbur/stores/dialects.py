@@ -9,7 +9,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Executable, Select, Table, insert, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, Select, Table, insert, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -83,6 +83,19 @@ _CLOCKS: Final[Mapping[str, Select[int]]] = {
 def database_clock(connection: Connection) -> Micros:
     """The time by the clock that all processes on this database share."""
     return connection.execute(_CLOCKS[connection.dialect.name]).scalar_one()
+
+
+# --- the order of rows in which a column is null ---------------------------------------------------------------------
+
+
+def order_of(
+    connection: Connection, null: ColumnElement[Any], *columns: ColumnElement[Any]
+) -> Sequence[ColumnElement[Any]]:
+    """The order `columns` of rows in which `null` is null, by an index over all of them.
+
+    PostgreSQL sees that the index has it only when `null` is named; MySQL and MariaDB only when it is not.
+    """
+    return (null, *columns) if connection.dialect.name == "postgresql" else columns
 
 
 # --- sessions with a server ----------------------------------------------------------------------------------------
