@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -227,7 +227,7 @@ def sqlite_path(database_url: str) -> Path | None:
         raise SettingsError(
             "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
         )
-    return Path(path).absolute()
+    return Path(unquote(path)).absolute()
 
 
 def _given(value: object) -> bool:
