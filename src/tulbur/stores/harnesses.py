@@ -102,7 +102,7 @@ class NetworkHarness:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Store]:
         async with self._started() as store:
-            await store._write(_empty)  # noqa: SLF001 - no store can do this, and should not
+            await store._write(empty)  # noqa: SLF001 - no store can do this, and should not
             yield store
 
     @asynccontextmanager
@@ -125,7 +125,8 @@ class NetworkHarness:
             await store.stop()
 
 
-def _empty(connection: Connection) -> None:
+def empty(connection: Connection) -> None:
+    """Delete every row of ours, for a test only."""
     for table in metadata.sorted_tables:
         connection.execute(table.delete())
 

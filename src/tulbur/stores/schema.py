@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text
-from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
 from tulbur.stores.dialects import BYTEWISE
 
 VERSION_TABLE: Final = "tulbur_alembic_version"
-
-_MOST_BYTES: Final = 16_000_000
 
 
 def _text(length: int = 255) -> TypeEngine[str]:
@@ -30,8 +28,8 @@ def _long_text() -> TypeEngine[str]:
     return Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 
-def _bytes() -> LargeBinary:
-    return LargeBinary(_MOST_BYTES)
+def _bytes() -> TypeEngine[bytes]:
+    return LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
 
 
 metadata = MetaData()
