@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv with tulbur and everything the tests need
@@ -20,6 +20,11 @@ test: check ## run all checks and all tests (what CI runs)
 	@$(BIN)/python -m testbed prepare
 	@TULBUR_CHROMIUM=$$(scripts/ensure-chromium) || exit 1; export TULBUR_CHROMIUM; \
 		$(BIN)/python -m pytest -rs --numprocesses auto --maxprocesses 2 --dist loadgroup
+
+.PHONY: test-clusters
+test-clusters: setup ## stores and cache on clusters whose servers are killed
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m pytest -rs -m clusters tests/clusters
 
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C

@@ -15,11 +15,14 @@ import pytest
 
 from testbed.binaries import Missing
 from testbed.broker import Broker, ask
+from testbed.clusters import CLUSTERS
+from testbed.clusters.cluster import Cluster
 from testbed.servers import Server, Servers, Testbed
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Cluster)
 
-STORES: Final = ("memory", "sqlite", "postgres", "mariadb", "mongodb", "valkey")
+STORES: Final = ("memory", "sqlite", "postgres", "mariadb", "mongodb", "valkey", *CLUSTERS)
 
 _state: Final = pytest.StashKey["_Run"]()
 
@@ -40,6 +43,20 @@ class TestServers(Servers):
     def own_server(self, name: str) -> Server:
         self.note(name)
         return _or_skip(lambda: self._local.own(name))
+
+    def cluster(self, kind: type[C]) -> C:
+        """A cluster for the caller alone, which closes it."""
+        self.note(kind.name)
+        return _or_skip(lambda: self._joined(kind))
+
+    def _joined(self, kind: type[C]) -> C:
+        made = kind(self._local)
+        try:
+            made.start()
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def note(self, store: str) -> None:
         """Count the running test for this store."""
@@ -183,4 +200,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         missing = [(reason, number) for (name, reason), number in run.skipped.items() if name == store]
         if run.ran[store] or missing:
             told = "".join(f", {number} skipped: {reason}" for reason, number in missing)
-            terminalreporter.write_line(f"{store:9} {run.ran[store]:5} ran{told}")
+            terminalreporter.write_line(f"{store:14} {run.ran[store]:5} ran{told}")

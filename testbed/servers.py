@@ -148,15 +148,18 @@ class Testbed:
 
     def own(self, name: str) -> Server:
         """A server that nobody else uses, started."""
+        server = self.server(ENGINES[name])
+        server.start()
+        return server
+
+    def server(self, engine: Engine) -> Server:
+        """The same, not started."""
         with self._lock:
             if self._keeper is None:
                 self._root = Path(tempfile.mkdtemp(prefix="testbed-"))
                 self._root.chmod(0o711)
                 self._keeper = Keeper(self._root)
-            key = f"{name}-{next(self._keys)}"
-        server = Server(ENGINES[name], self._keeper, self._root, key)
-        server.start()
-        return server
+            return Server(engine, self._keeper, self._root, f"{engine.name}-{next(self._keys)}")
 
     def close(self) -> None:
         """End all servers and remove their data."""
