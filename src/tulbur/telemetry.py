@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -17,9 +18,6 @@ from structlog.typing import EventDict, Processor
 
 from tulbur.core.session import ExceptionName, Micros, Reason, Session, Status
 from tulbur.ports import Store, StoreStats
-
-SOURCES: Final = ("cache", "database", "adopted")
-"""Where a callback can find its session."""
 
 CACHE_ERROR_SECONDS: Final = 30.0
 """A broken cache is told of at most this often; the metric counts every error."""
@@ -75,7 +73,7 @@ class Telemetry:
         self._undelivered = Gauge("tulbur_events_undelivered", "Events not yet delivered", registry=registry)
         self._pending: dict[str, int] = {}
         self._cache_told_at = float("-inf")
-        for source in SOURCES:
+        for source in ("cache", "database", "adopted"):
             self._loads.labels(source)
         for reason in Reason:
             self._checks.labels(reason.value)
@@ -164,6 +162,9 @@ class Telemetry:
 
 HIDDEN: Final = "***"
 
+ACCESS_LOG: Final = "tulbur.access"
+"""The logger of one line for each request; all its values are chosen by us, so nothing is looked for in them."""
+
 MOST_TEXT: Final = 8_192
 """Characters of one logged value."""
 
@@ -186,34 +187,45 @@ _HIDDEN_TEXTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 
 
+_TELLING: Final = re.compile(r"(?i)bearer|basic|/callbacks/|/pay/|://|token|password|secret|api_key|authorization")
+"""Without one of these words no pattern above fits; most texts have none."""
+
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Names a log record keeps for itself."""
 
 
 def redacted(text: str) -> str:
     """A text without tokens, passwords and credentials, and not longer than `MOST_TEXT`."""
-    for pattern, replacement in _HIDDEN_TEXTS:
-        text = pattern.sub(replacement, text)
+    if _TELLING.search(text):
+        for pattern, replacement in _HIDDEN_TEXTS:
+            text = pattern.sub(replacement, text)
     return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: masks the values of telling keys, and secrets within any text."""
+    if event.get("logger") == ACCESS_LOG:
+        return event
     for key, value in event.items():
         event[key] = _masked(key, value)
     return event
 
 
-def _masked(key: object, value: object, depth: int = 4) -> object:
-    if isinstance(key, str) and _HIDDEN_KEYS.search(key):
+@lru_cache(maxsize=1024)
+def _is_hidden(key: str) -> bool:
+    return bool(_HIDDEN_KEYS.search(key))
+
+
+def _masked(key: str, value: object, depth: int = 4) -> object:
+    if _is_hidden(key):
         return HIDDEN
     match value:
         case None | bool() | int() | float():
             return value
         case Mapping() if depth:
-            return {str(name): _masked(name, item, depth - 1) for name, item in value.items()}
+            return {str(name): _masked(str(name), item, depth - 1) for name, item in value.items()}
         case list() | tuple() | set() | frozenset() if depth:
-            return [_masked(None, item, depth - 1) for item in value]
+            return [_masked("", item, depth - 1) for item in value]
     return redacted(str(value))
 
 
@@ -236,8 +248,9 @@ def log_formatter(fmt: str) -> logging.Formatter:
     """What turns every record, ours and others', into one redacted line."""
     renderer: Processor = structlog.processors.JSONRenderer()
     if fmt == "console":
-        plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,

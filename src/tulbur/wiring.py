@@ -111,6 +111,7 @@ class Tulbur:
                 policy=policy,
                 shared_cache_or_single=alone,
                 trusted_proxies=settings.trusted_proxies,
+                hsts=required.public_url.startswith("https://"),
             )
         )
         self._tasks: list[asyncio.Task[None]] = []

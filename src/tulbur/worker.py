@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Final
-
-import structlog
 
 from tulbur.core.session import Session
 from tulbur.errors import TulburError
@@ -21,7 +20,7 @@ IDLE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 EVENTS: Final = 200
 
-log = structlog.get_logger("tulbur.worker")
+_log = logging.getLogger("tulbur.worker")
 
 
 class Worker:
@@ -40,10 +39,10 @@ class Worker:
             try:
                 busy = await self.once()
             except TulburError as error:
-                log.warning("worker waits", error=error.message, seconds=pause)
+                _log.warning("worker waits", extra={"error": error.message, "seconds": pause})
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            except Exception:
-                log.exception("worker failed")
+            except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
+                _log.exception("worker failed")
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
                 pause = IDLE_SECONDS
@@ -57,8 +56,10 @@ class Worker:
 
     async def once(self) -> bool:
         """One round; True when a full batch was found, so that more may be waiting."""
-        numbered = await self._desk.store.publish(EVENTS)
+        # Looks first: money must not wait for an outbox in trouble.
         looked = await self._looks()
+        # There is no delivery yet: whoever wants events reads them, and nobody is kept waiting for.
+        numbered = await self._desk.store.publish(EVENTS, deliver=False)
         return numbered == EVENTS or looked == BATCH
 
     async def _looks(self) -> int:
@@ -76,6 +77,6 @@ class Worker:
                 await self._payments.look(session)
             except TulburError as error:
                 # The lease ends by itself, and the session is due again.
-                log.warning("a look failed", session_id=session.id, error=error.message)
-            except Exception:
-                log.exception("a look failed", session_id=session.id)
+                _log.warning("a look failed", extra={"session_id": session.id, "error": error.message})
+            except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
+                _log.exception("a look failed", extra={"session_id": session.id})

@@ -11,6 +11,7 @@ from tulbur.core.orders import Discount, Item
 from tulbur.core.schedule import BUDGETS, DAY, PAYER_PAUSE_SECONDS, asked_today, due_reason
 from tulbur.core.session import SECOND, HintState, Reason, Session, Status, rank
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment
+from tulbur.core.steps import GIVE_UP_SECONDS
 
 IDS = ["p1", "p2", "p3", "p4"]
 NUMBERS = st.integers(1, 4)
@@ -151,6 +152,17 @@ class Checkout(RuleBasedStateMachine):
     @rule()
     def a_look_is_put_off(self) -> None:
         self.story.step(lambda s: steps.refused(s, self.story.now))
+
+    @rule(reason=st.sampled_from(Reason), weeks=st.booleans())
+    def qpay_is_silent(self, reason: Reason, weeks: bool) -> None:
+        before = self.session
+        self.story.step(lambda s: steps.unanswered(s, reason, self.story.now))
+        assert money(self.session) == money(before)
+        if weeks:
+            self.story.now += GIVE_UP_SECONDS * SECOND
+        self.story.step(lambda s: steps.given_up(s, self.story.now))
+        assert [(p.id, p.status) for p in self.session.payments] == [(p.id, p.status) for p in before.payments]
+        assert self.session.orders == before.orders
 
     @rule(evidence=EVIDENCE)
     def qpay_answers(self, evidence: Evidence) -> None:

@@ -4,9 +4,10 @@ import pytest
 from tests.core.stories import NOON, Story, answer, made, opened, seen, started
 
 from tulbur.core import settling, steps
-from tulbur.core.schedule import MOST_HINTS
-from tulbur.core.session import MOVES, Event, ExceptionName, HintState, InvoiceState, Reason, Session, Status
+from tulbur.core.schedule import DAY, MOST_HINTS
+from tulbur.core.session import MOVES, SECOND, Event, ExceptionName, HintState, InvoiceState, Reason, Session, Status
 from tulbur.core.settling import Evidence
+from tulbur.core.steps import GIVE_UP_SECONDS
 
 
 def states(session: Session) -> list[InvoiceState]:
@@ -241,3 +242,42 @@ def test_events_name_what_they_tell() -> None:
     assert told["refund.due"].data == {"payment_id": "p", "amount": "50.00", "currency": "MNT"}
     assert told["session.paid"].data == {"order_ids": [after.orders[0].id]}
     assert all(isinstance(event, Event) and event.id.startswith("evt_") for event in after.news)
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+def test_silence_costs_nothing_of_the_budget_and_frees_the_next_question() -> None:
+    session = steps.asked(started().session, Reason.PAYER, NOON + SECOND)
+    after = steps.unanswered(session, Reason.PAYER, NOON + 2 * SECOND)
+    assert after.asks.counts == {Reason.PAYER: 0}
+    assert after.asks.busy_until == 0
+    assert after.asks.last_at == session.asks.last_at, "the payer's pause is kept"
+    assert after.news[-1].type == "check.unanswered"
+
+
+def test_silence_of_yesterday_takes_nothing_from_today() -> None:
+    session = steps.asked(started().session, Reason.PAYER, NOON + SECOND)
+    after = steps.unanswered(session, Reason.PAYER, NOON + DAY)
+    assert after.asks.counts == session.asks.counts
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_a_session_is_given_up_a_week_past_its_deadline(early: int) -> None:
+    session = started().session
+    after = steps.given_up(session, session.expires_at + GIVE_UP_SECONDS * SECOND - early)
+    if early:
+        assert after is session
+        return
+    assert after.status is Status.EXPIRED
+    assert after.exceptions == {ExceptionName.UNCONFIRMED}
+    assert after.next_check_at is None
+
+
+def test_a_hint_is_given_up_a_week_after_it_came_and_its_ladder_ends() -> None:
+    session = steps.hinted(steps.cancelled(started().session, NOON), "pay-1", NOON)
+    assert steps.given_up(session, NOON + GIVE_UP_SECONDS * SECOND - 1) is session
+    after = steps.given_up(session, NOON + GIVE_UP_SECONDS * SECOND)
+    assert after.exceptions == {ExceptionName.UNCONFIRMED}
+    assert after.status is Status.CANCELLED
+    assert after.next_check_at is None

@@ -150,3 +150,36 @@ async def test_a_refund_seen_at_qpay_is_recorded_and_nothing_goes_back(w: World)
     assert stored.exceptions == {ExceptionName.REFUNDED}
     assert stored.payments[0].refunded == 5_000_000
     assert len(stored.orders) == 2
+
+
+async def test_an_outage_does_not_use_up_the_days_questions(w: World) -> None:
+    session = await w.open(expires_in=60)
+    await w.pay(session)
+    await w.faults(reply={"payment_check": {"status": 500, "body": '{"error":"SYSTEM_BUSY"}'}})
+    for _ in range(60):
+        w.clock.advance(120)
+        await w.worker.once()
+    await w.faults()
+    for _ in range(10):
+        w.clock.advance(60)
+        await w.worker.once()
+    assert (await w.stored(session.id)).status is Status.PAID
+
+
+async def test_a_week_without_an_answer_is_named_and_ends(w: World) -> None:
+    session = await w.open(expires_in=60)
+    body = '{"error":"PERMISSION_DENIED","message":"PERMISSION_DENIED"}'
+    await w.faults(reply={"payment_check": {"status": 401, "body": body}})
+    for _ in range(9 * 24):
+        w.clock.advance(3600)
+        await w.worker.once()
+    stored = await w.stored(session.id)
+    assert stored.status is Status.EXPIRED
+    assert stored.exceptions == {ExceptionName.UNCONFIRMED}
+    assert stored.next_check_at is None
+    await w.faults()
+    payment_id = await w.pay(session)
+    await w.payments.callback(session.id, payment_id)
+    stored = await w.stored(session.id)
+    assert stored.status is Status.PAID
+    assert stored.exceptions == {ExceptionName.LATE}

@@ -12,6 +12,7 @@ from typing import Final
 
 from tulbur.core.money import format_tugrik
 from tulbur.core.schedule import (
+    DAY,
     MOST_HINTS,
     counted,
     first_rung,
@@ -20,6 +21,7 @@ from tulbur.core.schedule import (
     renewal,
 )
 from tulbur.core.session import (
+    SECOND,
     ExceptionName,
     Hint,
     HintState,
@@ -33,6 +35,9 @@ from tulbur.core.session import (
     Session,
     Status,
 )
+
+GIVE_UP_SECONDS: Final = 7 * 86_400
+"""Longest wait for an answer of QPay's, past the deadline or since a callback; no outage of QPay's was ever as long."""
 
 MOST_ATTEMPTS: Final = 10
 """Invoices tried for one session; each needs a request of the shop, so a person has looked long before."""
@@ -185,6 +190,43 @@ def refused(session: Session, now: Micros) -> Session:
     if looks == session.looks:
         return session
     return replace(session, looks=looks).with_news("check.postponed", now)
+
+
+def unanswered(session: Session, reason: Reason, now: Micros) -> Session:
+    """QPay said nothing to the question under way: that costs nothing of the day's budget; its looks are put off."""
+    asks = session.asks
+    counts = dict(asks.counts)
+    if asks.day == now // DAY and counts.get(reason, 0) > 0:
+        counts[reason] -= 1
+    after = replace(session, asks=replace(asks, counts=counts, busy_until=0))
+    return after.with_news("check.unanswered", now, reason=reason.value)
+
+
+def given_up(session: Session, now: Micros) -> Session:
+    """After a week without a full answer a person has to look: what is awaited becomes `unconfirmed`.
+
+    The session expires, so that money which shows after all still makes the order.
+    """
+    over = session.status is Status.PENDING and now >= session.expires_at + GIVE_UP_SECONDS * SECOND
+    hints = tuple(
+        replace(hint, state=HintState.UNCONFIRMED)
+        if hint.state is HintState.WAITING and now >= hint.seen_at + GIVE_UP_SECONDS * SECOND
+        else hint
+        for hint in session.hints
+    )
+    if over:
+        known = {hint.payment_id for hint in hints}
+        silent = (str(a.id) for a in session.asked_about if a.id not in known)
+        hints += tuple(Hint(invoice_id, now, HintState.UNCONFIRMED) for invoice_id in silent)
+    if hints == session.hints and not over:
+        return session
+    ladder = any(hint.state is HintState.WAITING for hint in hints)
+    looks = tuple(look for look in session.looks if ladder or look.reason is not Reason.CALLBACK)
+    after = expired(replace(session, hints=hints, looks=looks), now)
+    unconfirmed = any(hint.state is HintState.UNCONFIRMED and hint.payment_id for hint in hints)
+    names = after.exceptions | {ExceptionName.UNCONFIRMED} if unconfirmed else after.exceptions
+    named = with_exceptions(after, names, now)
+    return named if named.news else named.with_news("check.given_up", now)
 
 
 def expired(session: Session, now: Micros) -> Session:

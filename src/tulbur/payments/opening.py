@@ -11,7 +11,7 @@ from tulbur.core import steps
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, check_cart
 from tulbur.core.session import SECOND, InvoiceState, Reason, Session, Status
-from tulbur.core.steps import MOST_ATTEMPTS
+from tulbur.core.steps import MOST_ATTEMPTS, InvoiceMade
 from tulbur.errors import (
     Conflict,
     IdempotencyMismatch,
@@ -147,8 +147,16 @@ async def _invoiced(desk: Desk, session: Session, number: int) -> Session:
             await desk.step(session.id, lambda s: steps.invoice_unknown(s, number, desk.clock()))
         silence.session_id = session.id
         raise
-    invoiced = await desk.step(session.id, lambda s: steps.with_invoice(s, number, made, desk.clock()))
+    invoiced = await desk.step(
+        session.id, lambda s: steps.with_invoice(s, number, _unless_shown(s, made), desk.clock())
+    )
     return await cancel_superseded(desk, invoiced)
+
+
+def _unless_shown(session: Session, made: InvoiceMade) -> InvoiceMade:
+    """The invoice without its QR when another one's is shown already: that one may be on its way to a bank app."""
+    shown = session.payable
+    return made if shown is None or shown.id == made.id else InvoiceMade(id=made.id)
 
 
 def _invoice_request(desk: Desk, session: Session, number: int) -> InvoiceRequest:

@@ -157,8 +157,8 @@ class Payments:
 
     async def look(self, session: Session) -> Session:
         """What the worker does with a session that is due: ask for its reason, or put the look off."""
-        now = self.desk.clock()
-        reason = due_reason(session, now)
+        session = await self.desk.stored(session.id)  # it waited for its turn, and may be settled by now
+        reason = due_reason(session, self.desk.clock())
         if reason is None:
             return session
         looked = await settle(self.desk, session.id, reason)
@@ -209,7 +209,7 @@ class Payments:
 
     async def _paid_after_all(self, session: Session, invoice_id: str) -> None:
         """QPay does not cancel what money has reached: look again. A short payment is known, and is due back."""
-        await self.desk.step(session.id, lambda s: steps.hinted(s, "", self.desk.clock()))
+        await self.desk.step(session.id, lambda s: steps.hinted(s, invoice_id, self.desk.clock()))
         looked = await settle(self.desk, session.id, Reason.CALLBACK)
         if looked.session.status is Status.PAID:
             raise AlreadyPaid

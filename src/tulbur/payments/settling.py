@@ -9,7 +9,7 @@ from typing import Final
 
 from tulbur.core import steps
 from tulbur.core.schedule import waiting
-from tulbur.core.session import Hint, Reason, Session, Status
+from tulbur.core.session import Hint, Invoice, Micros, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
 from tulbur.payments.desk import MOST_COMMITS, Desk
@@ -47,24 +47,19 @@ async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
 async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
     """Ask the question that was claimed for `session`, decide by the answer and commit."""
     desk.sink.asked(reason)
-    evidence, asked_ids = await _evidence(desk, session)
-    settled = await _decide(desk, session.id, evidence, asked_ids)
+    answer = await _answer(desk, session)
+    settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
-    return Looked(settled, asked=True, answered=evidence.complete)
+    return Looked(settled, asked=True, answered=answer.evidence.complete)
 
 
-async def _decide(desk: Desk, session_id: str, evidence: Evidence, asked_ids: frozenset[str]) -> Session:
+async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) -> Session:
     """Apply the answer to the row as it is now; another's commit in between only means to decide again."""
     taken: frozenset[str] = frozenset()
     for _ in range(MOST_COMMITS):
         before = await desk.stored(session_id)
-        known = {attempt.id for attempt in before.asked_about}
-        now = desk.clock()
-        complete = evidence.complete and known <= asked_ids
-        after = after_answer(before, replace(evidence, taken=taken, complete=complete), now)
-        if complete:
-            after = steps.expired(after, now)
+        after = _decided(before, reason, answer, taken)
         if after is before:
             return before
         result = await desk.commit(before, after)
@@ -75,6 +70,18 @@ async def _decide(desk: Desk, session_id: str, evidence: Evidence, asked_ids: fr
     raise StoreUnavailable("the session is being changed too often; try again")
 
 
+def _decided(before: Session, reason: Reason, answer: _Answer, taken: frozenset[str]) -> Session:
+    known = {attempt.id for attempt in before.asked_about}
+    complete = answer.evidence.complete and known <= answer.asked_ids
+    after = after_answer(before, replace(answer.evidence, taken=taken, complete=complete), answer.answered_at)
+    if complete:
+        # A question asked before the deadline knows nothing of money that came until then.
+        return steps.expired(after, answer.answered_at) if answer.asked_at >= before.expires_at else after
+    if answer.is_silence:
+        after = steps.unanswered(after, reason, answer.answered_at)
+    return steps.given_up(after, answer.answered_at)
+
+
 async def cancel_superseded(desk: Desk, session: Session) -> Session:
     """Cancel at QPay each open invoice whose QR must not be paid any more; what QPay does not answer stays open."""
     for attempt in steps.superseded(session):
@@ -82,14 +89,14 @@ async def cancel_superseded(desk: Desk, session: Session) -> Session:
             outcome = await desk.provider.cancel_invoice(str(attempt.id))
         except ProviderError:
             continue
-        session = await desk.step(session.id, _superseded_step(desk, attempt.number, outcome))
+        session = await desk.step(session.id, _superseded_step(desk, attempt, outcome))
     return session
 
 
-def _superseded_step(desk: Desk, number: int, outcome: Cancelling) -> Callable[[Session], Session]:
+def _superseded_step(desk: Desk, attempt: Invoice, outcome: Cancelling) -> Callable[[Session], Session]:
     if outcome is Cancelling.PAID:
-        return lambda session: steps.hinted(session, "", desk.clock())
-    return lambda session: steps.invoice_cancelled(session, number, desk.clock())
+        return lambda session: steps.unseen_money(session, str(attempt.id), desk.clock())
+    return lambda session: steps.invoice_cancelled(session, attempt.number, desk.clock())
 
 
 # --- the questions ---------------------------------------------------------------------------------------------------
@@ -107,14 +114,31 @@ class _Found:
         return {p.id: p for answer in self.answers for p in answer.payments}
 
 
-async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What one look brought, about which invoices, and when; what it showed first is first seen at `answered_at`."""
+
+    evidence: Evidence
+    asked_ids: frozenset[str]
+    asked_at: Micros
+    answered_at: Micros
+
+    @property
+    def is_silence(self) -> bool:
+        found = self.evidence
+        return not (found.complete or found.answers or found.looked_up or found.foreign)
+
+
+async def _answer(desk: Desk, session: Session) -> _Answer:
     """All that one look may ask: each invoice, then the hinted payments no invoice showed, then dates of late money."""
-    found = _Found()
+    found, asked_at = _Found(), desk.clock()
     await asyncio.gather(*(_check(desk, found, str(attempt.id)) for attempt in session.asked_about))
-    unseen = [h for h in waiting(session.hints) if h.payment_id and h.payment_id not in found.seen()]
-    for hint in unseen[:MOST_LOOKUPS]:
+    told = {"", *found.seen(), *(attempt.id for attempt in session.asked_about)}
+    unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
+    for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
-    if desk.clock() > session.expires_at:
+    answered_at = desk.clock()
+    if answered_at > session.expires_at:
         await _dates(desk, session, found)
     evidence = Evidence(
         answers=tuple(found.answers),
@@ -123,7 +147,8 @@ async def _evidence(desk: Desk, session: Session) -> tuple[Evidence, frozenset[s
         adopted=tuple(found.adopted),
         complete=found.complete,
     )
-    return evidence, frozenset(answer.invoice_id for answer in found.answers)
+    asked_ids = frozenset(answer.invoice_id for answer in found.answers)
+    return _Answer(evidence=evidence, asked_ids=asked_ids, asked_at=asked_at, answered_at=answered_at)
 
 
 async def _check(desk: Desk, found: _Found, invoice_id: str) -> None:
@@ -152,6 +177,9 @@ async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> N
             found.looked_up.append(payment)
             return
         await _adopt(desk, session, found, payment)
+    except ProviderRefused as refusal:
+        # An answer: QPay has nothing to show under this id. Unless it is us whom it refuses.
+        found.complete = found.complete and refusal.provider_status not in (401, 403)
     except ProviderError:
         found.complete = False
 
@@ -161,7 +189,9 @@ async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayme
     nameless = {a.sender_invoice_no: a.number for a in session.attempts if a.id is None}
     if nameless:
         invoice = await desk.provider.get_invoice(payment.invoice_id)
-        number = nameless.get(invoice.sender_invoice_no) if invoice else None
+        if invoice is None:
+            return  # money on an invoice QPay does not find contradicts itself, and proves nothing
+        number = nameless.get(invoice.sender_invoice_no)
         if number is not None:
             found.adopted.append((number, payment.invoice_id))
             found.looked_up.append(payment)
@@ -172,7 +202,7 @@ async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayme
 
 async def _dates(desk: Desk, session: Session, found: _Found) -> None:
     """Past the deadline a payment's date decides whether it is late; `check` does not tell it, the payment does."""
-    known = {p.id for p in session.payments} | {p.id for p in found.looked_up}
+    known = {p.id for p in session.payments if p.received} | {p.id for p in found.looked_up}
     new = [p for p in found.seen().values() if p.status == "PAID" and p.id not in known and p.paid_at is None]
     for payment in new[:MOST_LOOKUPS]:
         try:

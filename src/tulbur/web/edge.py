@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from tulbur.errors import BadRequest, TooLarge
+from tulbur.telemetry import ACCESS_LOG
 from tulbur.web.body import MOST_BYTES
 from tulbur.web.problems import error_problem, internal_problem, problem
 
@@ -24,7 +25,7 @@ MOST_HEADERS: Final = 32 * 1024
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_log: Final = logging.getLogger("tulbur.access")
+_log: Final = logging.getLogger(ACCESS_LOG)
 
 
 class Edge:

@@ -107,7 +107,7 @@ Money: TypeAlias = Annotated[
         {
             "anyOf": [
                 {"type": "string", "pattern": r"^[0-9]{1,14}(\.[0-9]{1,2})?$"},
-                {"type": "number", "minimum": 0, "multipleOf": 0.01},
+                {"type": "number", "minimum": 0},
             ],
             "description": "tugrik, as decimal text or a number",
             "examples": ["50000.00"],

@@ -109,13 +109,13 @@ def _plain_paths() -> dict[str, Any]:
             "get": _callback("qpay_callback"),
             "post": _callback("qpay_callback_post"),
         },
-        at: {"parameters": pay, "get": _payer("checkout_page", "The payer's page", "text/html")},
+        at: {"parameters": pay, "get": _page()},
         f"{at}/status": {"parameters": pay, "get": _payer("checkout_status", "The payer's status", "application/json")},
         f"{at}/events": {
             "parameters": pay,
             "get": _payer("checkout_events", "The payer's status, live", "text/event-stream"),
         },
-        f"{at}/check": {"parameters": pay, "post": _payer("checkout_check", '"I have paid"', "application/json")},
+        f"{at}/check": {"parameters": pay, "post": _check()},
         "/healthz": {"get": _operation("healthz", "Is the process alive", "text/plain")},
         "/readyz": {
             "get": _operation(
@@ -148,9 +148,25 @@ def _operation(name: str, summary: str, media_type: str, more: Mapping[str, Any]
     return _plain("operations", name, summary, media_type, more or {})
 
 
-def _payer(name: str, summary: str, media_type: str) -> dict[str, Any]:
-    refusals = problems(404, 503, private=False)
+def _payer(name: str, summary: str, media_type: str, *statuses: int) -> dict[str, Any]:
+    refusals = problems(404, 503, *statuses, private=False)
     return _plain("payers", name, summary, media_type, {str(status): refusals[status] for status in refusals})
+
+
+def _page() -> dict[str, Any]:
+    page: dict[str, Any] = {"text/html": {"schema": {}}}
+    refusals = {str(status): {"description": _MEANINGS[status], "content": page} for status in (404, 503)}
+    return _plain("payers", "checkout_page", "The payer's page", "text/html", refusals)
+
+
+def _check() -> dict[str, Any]:
+    operation = _payer("checkout_check", '"I have paid"', "application/json", 403, 413)
+    status: dict[str, Any] = {"application/json": {"schema": {}}}
+    operation["responses"] |= {
+        "202": {"description": "QPay does not answer; it will be asked again", "content": status},
+        "303": {"description": "Back to the page, for a browser without script"},
+    }
+    return operation
 
 
 def _callback(name: str) -> dict[str, Any]:

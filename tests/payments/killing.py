@@ -1,0 +1,277 @@
+"""A small QPay in this process, and ports that die, fail or lose their answer at the n-th call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+from tests.core.laws import check_session
+from tests.payments.world import KEYS, Clock, Heard, request
+
+from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.core.session import Session, Status
+from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.steps import InvoiceMade
+from tulbur.errors import CommitUnknown, ProviderUnavailable, StoreUnavailable, TulburError
+from tulbur.links import Links
+from tulbur.payments import Payments
+from tulbur.payments.desk import Desk
+from tulbur.ports import Cancelling, InvoiceRequest, InvoiceSeen, Store
+from tulbur.worker import Worker
+
+CREATE_INVOICE = 3
+"""Which call of an opening asks QPay for the invoice; the session is stored and cached before."""
+
+
+@dataclass
+class Bill:
+    """An invoice at the small QPay, and what was paid on it."""
+
+    id: str
+    request: InvoiceRequest
+    cancelled: bool = False
+    payments: list[SeenPayment] = field(default_factory=list)
+    hidden: bool = False
+
+    def seen(self) -> tuple[SeenPayment, ...]:
+        return () if self.hidden else tuple(self.payments)
+
+
+@dataclass
+class SmallQPay:
+    """Invoices and payments, answered at once and without faults of its own; `before` runs in front of each call."""
+
+    clock: Clock
+    bills: dict[str, Bill] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    before: Callable[[str], Awaitable[None]] | None = None
+
+    def answering(self) -> bool:
+        return True
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def login(self) -> None: ...
+
+    async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:
+        await self._called("create_invoice")
+        bill = Bill(f"inv-{len(self.bills) + 1}", request)
+        self.bills[bill.id] = bill
+        return InvoiceMade(id=bill.id, qr_text=f"QR {bill.id}", qr_image="png")
+
+    async def get_invoice(self, invoice_id: str) -> InvoiceSeen | None:
+        await self._called("get_invoice")
+        bill = self.bills.get(invoice_id)
+        if bill is None:
+            return None
+        status = "CANCELED" if bill.cancelled else "CLOSED" if bill.payments else "OPEN"
+        asked = bill.request
+        return InvoiceSeen(id=bill.id, status=status, sender_invoice_no=asked.sender_invoice_no, amount=asked.amount)
+
+    async def cancel_invoice(self, invoice_id: str) -> Cancelling:
+        await self._called("cancel_invoice")
+        bill = self.bills.get(invoice_id)
+        if bill is None:
+            return Cancelling.NOT_FOUND
+        if bill.payments:
+            return Cancelling.PAID
+        was, bill.cancelled = bill.cancelled, True
+        return Cancelling.ALREADY if was else Cancelling.CANCELLED
+
+    async def check(self, invoice_id: str) -> InvoiceAnswer:
+        await self._called("check")
+        payments = tuple(replace(p, invoice_id="", paid_at=None) for p in self.bills[invoice_id].seen())
+        return InvoiceAnswer(invoice_id=invoice_id, payments=payments)
+
+    async def get_payment(self, payment_id: str) -> SeenPayment | None:
+        await self._called("get_payment")
+        return next((p for bill in self.bills.values() for p in bill.seen() if p.id == payment_id), None)
+
+    def pay(self, invoice_id: str, amount: int = 5_000_000, status: str = "PAID") -> str:
+        """Money reaches an invoice that is not cancelled, and nobody is told."""
+        bill = self.bills[invoice_id]
+        assert not bill.cancelled, "nobody can pay a cancelled invoice"
+        number = sum(len(b.payments) for b in self.bills.values()) + 1
+        payment = SeenPayment(
+            id=f"pay-{number}",
+            amount=amount,
+            currency="MNT",
+            status=status,
+            invoice_id=bill.id,
+            paid_at=self.clock(),
+        )
+        bill.payments.append(payment)
+        return payment.id
+
+    async def _called(self, name: str) -> None:
+        self.calls.append(name)
+        await asyncio.sleep(0)
+        if self.before is not None:
+            await self.before(name)
+
+
+class Fault(StrEnum):
+    """What happens at the n-th call of a port, before or after the call has had its effect."""
+
+    KILLED_BEFORE = "killed before"
+    KILLED_AFTER = "killed after"
+    REFUSED = "not executed, error"
+    LOST = "executed, answer lost"
+
+
+@dataclass
+class Killer:
+    """Counts the calls of all ports; at call `at` the fault strikes. A killed process makes no further call."""
+
+    at: int = 0
+    fault: Fault = Fault.KILLED_BEFORE
+    count: int = 0
+    dead: bool = False
+    struck: str = ""
+    pace: Random | None = None
+
+    async def call(self, port: str, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        if self.dead:
+            raise asyncio.CancelledError
+        self.count += 1
+        number = self.count
+        await self._pause()
+        if number != self.at:
+            result = await work()
+            await self._pause()
+            return result
+        self.struck = f"{port}.{name}"
+        self.dead = self.fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+        result = None
+        if self.fault in (Fault.KILLED_AFTER, Fault.LOST):
+            result = await work()
+        if self.dead:
+            raise asyncio.CancelledError
+        return self._answer(port, name, result)
+
+    async def _pause(self) -> None:
+        for _ in range(self.pace.randrange(6) if self.pace else 0):
+            await asyncio.sleep(0)
+
+    def _answer(self, port: str, name: str, result: Any) -> Any:
+        if port == "cache":
+            return None  # a cache never raises: it misses
+        if port == "provider":
+            raise ProviderUnavailable
+        raise CommitUnknown if self.fault is Fault.LOST and name in ("add", "commit") else StoreUnavailable
+
+
+class Dying:
+    """A port whose asynchronous methods pass through a killer."""
+
+    def __init__(self, port: str, target: Any, killer: Killer) -> None:
+        self._port, self._target, self._killer = port, target, killer
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._target, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def called(*args: Any, **kwargs: Any) -> Any:
+            return await self._killer.call(self._port, name, lambda: method(*args, **kwargs))
+
+        return called
+
+
+@dataclass
+class Process:
+    """One process of tulbur: its own cache and memory; database and QPay are shared with the next one."""
+
+    payments: Payments
+    worker: Worker
+    heard: Heard
+
+    async def open(self, **changes: Any) -> Session:
+        return await self.payments.open(request(**changes))
+
+
+@dataclass
+class Shop:
+    """Everything that outlives a process."""
+
+    store: Store
+    clock: Clock
+    qpay: SmallQPay
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def process(self, killer: Killer | None = None) -> Process:
+        killer = killer or Killer()
+        heard = Heard()
+        cache = SessionCache(MemoryBackend(self.clock), KEYS, self.clock)
+        store: Any = Dying("store", self.store, killer)
+        shared: Any = Dying("cache", cache, killer)
+        provider: Any = Dying("provider", self.qpay, killer)
+        desk = Desk(
+            store=store,
+            cache=shared,
+            provider=provider,
+            links=Links("http://127.0.0.1:9", KEYS),
+            sink=heard,
+            clock=self.clock,
+            new_id=lambda: f"{next(self.numbers):032x}",
+        )
+        payments = Payments(desk)
+        return Process(payments, Worker(payments, owner=f"w{next(self.numbers)}"), heard)
+
+    async def stored(self, session_id: str) -> Session:
+        found = await self.store.get(session_id)
+        assert found is not None
+        return found
+
+    async def at_rest(self, session_id: str, seconds: float = 86_400) -> Session:
+        """Let a healthy worker do all that is due within some time, and judge what came of it by the laws."""
+        process = self.process()
+        end = self.clock.now + int(seconds * 1_000_000)
+        for _ in range(100):
+            session = await self.stored(session_id)
+            if session.next_check_at is None:
+                break
+            self.clock.now = max(self.clock.now, session.next_check_at) + 61_000_000  # and a lease has ended
+            assert self.clock.now < end, "law 2: nothing waits without an end"
+            await process.worker.once()
+            await process.payments.stop()
+        session = await self.stored(session_id)
+        await self.judge(session)
+        return session
+
+    async def judge(self, session: Session) -> None:
+        check_session(session)
+        assert session.next_check_at is None, "law 2: it came to rest"
+        received = {p.id: p.amount for b in self.bills(session) for p in b.payments if p.status != "FAILED"}
+        known = {p.id: p.amount for p in session.payments if p.received}
+        assert known == received, "law 9: every tugrik QPay has is accounted for"
+        if sum(received.values()) >= session.amount:
+            assert session.status is Status.PAID, "law 2: paid means ordered"
+        types = [event.type for event in await self.store.history(session.id, 200)]
+        assert types.count("session.paid") == (session.status is Status.PAID), "law 1: one order set"
+        assert types.count("order.created") == len(session.orders)
+        for order in session.orders:
+            assert await self.store.order(order.id) == (session.id, order), "law 6: one transaction"
+
+    def open_bills(self, session: Session) -> list[Bill]:
+        return [b for b in self.bills(session) if not b.cancelled and not b.payments]
+
+    def bills(self, session: Session) -> list[Bill]:
+        ours = {attempt.sender_invoice_no for attempt in session.attempts}
+        return [b for b in self.qpay.bills.values() if b.request.sender_invoice_no in ours]
+
+
+async def ended(act: Awaitable[object]) -> object:
+    """What a use case came to under a fault: its result, our error, or its death."""
+    (done,) = await asyncio.gather(asyncio.ensure_future(act), return_exceptions=True)
+    if isinstance(done, BaseException):
+        assert isinstance(done, asyncio.CancelledError | TulburError), repr(done)
+    return done
