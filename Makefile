@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv with tulbur and everything the tests need
@@ -20,6 +20,10 @@ test: check ## run all checks and all tests (what CI runs)
 	@$(BIN)/python -m testbed prepare
 	@TULBUR_CHROMIUM=$$(scripts/ensure-chromium) || exit 1; export TULBUR_CHROMIUM; \
 		$(BIN)/python -m pytest -rs --numprocesses auto --maxprocesses 2 --dist loadgroup
+
+.PHONY: test-import
+test-import: setup ## move 10,000 of the old shop's sessions in, from each kind of database
+	@TULBUR_OLD_SESSIONS=10000 $(BIN)/python -m pytest -rs tests/importer/test_moving_in.py
 
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
