@@ -26,19 +26,21 @@ NOW: Final = START // SECOND
 class Kind:
     """One thing that happened: what the old shop wrote, what QPay knows, and what must come of it.
 
-    `paid` is how many times the invoice is paid at QPay, `made` how many of the cart's orders exist, `claimed` how many
-    are listed. `ends` is the state after import, take-over and rescue; "skipped" where there is nothing to import.
+    `paid` is how many times the invoice is paid at QPay, `made` how many of the cart's orders exist; `loose` says that
+    no processed invoice names them, `claimed` that it names others. `ends` is the state after import, take-over and
+    rescue; "skipped" where there is nothing to import.
     """
 
     status: str
     ends: str
     paid: int = 0
     made: int = 0
-    claimed: int | None = None
+    claimed: int = 0
     is_open: bool = False
     late: bool = False
     invoice: bool = True
-    processed: bool | None = None
+    processed: bool = False
+    loose: bool = False
     spoil: Callable[[Row], None] | None = None
     exceptions: frozenset[str] = frozenset()
 
@@ -73,6 +75,8 @@ KINDS: Final[dict[str, Kind]] = {
     "crashed after the processed row": Kind("PROCESSED", "PAID", paid=1, processed=True),
     "orders named that do not exist": Kind("PROCESSED", "PAID", paid=1, processed=True, claimed=ALL),
     "half an order": Kind("PROCESSED", "PAID", paid=1, made=1),
+    "killed between two orders": Kind("PROCESSED", "PAID", paid=1, made=1, processed=True, loose=True),
+    "killed before the orders were named": Kind("PAID", "PAID", paid=1, made=ALL, loose=True),
     "invoice id lost": Kind("PAID", "PAID", paid=1, invoice=False),
     "called processed, not paid": Kind("PROCESSED", "EXPIRED", processed=True),
     "expired": Kind("EXPIRED", "EXPIRED"),
@@ -126,7 +130,8 @@ def object_id(i: int, family: str) -> str:
 def _case(kind: str, i: int, chance: random.Random) -> Case:
     what = KINDS[kind]
     created = NOW - 60 if what.is_open else NOW - chance.randrange(DAY, 90 * DAY)
-    payload, shops = _payload(i, chance)
+    payload, totals = _payload(i, chance)
+    shops = list(totals)
     row = {
         "id": object_id(i, "aa"),
         "sessionId": f"sess-{i:06d}",
@@ -152,18 +157,20 @@ def _case(kind: str, i: int, chance: random.Random) -> Case:
     made = shops[: what.made]
     case.orders = [
         {
-            "id": object_id(i * 4 + n, "bb"),
+            "id": object_id(4 * i + n, "bb"),
             "userId": row["userId"],
             "shopId": shop,
-            "total": 1.0,
-            "createdAt": at(created),
+            "total": totals[shop],
+            "createdAt": at(created + 119),
         }
         for n, shop in enumerate(made)
     ]
     listed = [order["id"] for order in case.orders]
+    if what.loose:
+        listed = []
     if what.claimed:
         listed = [object_id(i * 4 + n, "cc") for n in range(len(shops))]
-    if what.made or what.processed:
+    if what.processed or (what.made and not what.loose):
         case.processed = [
             {
                 "id": object_id(i, "dd"),
@@ -177,32 +184,26 @@ def _case(kind: str, i: int, chance: random.Random) -> Case:
     return case
 
 
-def _payload(i: int, chance: random.Random) -> tuple[Row, list[str]]:
+def _payload(i: int, chance: random.Random) -> tuple[Row, dict[str, float]]:
     shops = [f"shop{n}" for n in chance.sample(range(9), chance.randint(1, 3))]
     cart = []
-    total = Decimal(0)
+    totals: dict[str, Decimal] = {}
     for n, shop in enumerate(shops):
         # A third of the prices are no whole tugrik, so that the sums of the old shop's floats show their noise.
         price = chance.choice([1000, 25_000, 59.99, 1999.5, 0.1]) if i % 3 == 0 else chance.randrange(100, 90_000)
         quantity = chance.randint(1, 4)
         name = ("productId", "id", "_id")[n % 3]
         cart.append({name: f"p{i}-{n}", "shopId": shop, "quantity": quantity, "sale_price": price, "title": "Цай"})
-        total += Decimal(str(price)) * quantity
+        totals[shop] = Decimal(str(price)) * quantity
     payload: Row = {"userId": f"user{i % 97}", "cart": cart, "sellers": [{"id": shop} for shop in shops]}
     if i % 5 == 0:
-        line = Decimal(str(cart[0]["sale_price"])) * cart[0]["quantity"]
-        off = (line / 10).quantize(Decimal("0.01"))
-        payload["coupon"] = {
-            "code": "TEN",
-            "discountedProductId": f"p{i}-0",
-            "discountPercent": 10,
-            "discountAmount": 0,
-        }
-        total -= (line * 10 / 100).quantize(Decimal("0.01"), "ROUND_HALF_UP") if off else 0
+        payload["coupon"] = {"code": "TEN", "discountedProductId": f"p{i}-0", "discountPercent": 10}
+        totals[shops[0]] -= (totals[shops[0]] / 10).quantize(Decimal("0.01"), "ROUND_HALF_UP")
+    total = sum(totals.values(), Decimal(0))
     whole = total == int(total)
     payload["totalAmount"] = int(total) if whole else float(total) + (2e-11 if total < 10_000 else 0)
     payload["shippingAddressId"] = f"address{i}"
-    return payload, shops
+    return payload, {shop: float(amount) for shop, amount in totals.items()}
 
 
 def tell_qpay(simulator: Any, made: Sequence[Case]) -> None:

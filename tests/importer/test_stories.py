@@ -149,6 +149,26 @@ async def test_an_invoice_that_is_ours_is_never_two_sessions(w: World, old: Old)
     assert (await w.stored(ours.id)).claim is None
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_an_order_nobody_names_is_a_session_s_own(w: World, old: Old, taken: bool) -> None:
+    [case] = made = named("killed before the orders were named")
+    move = await old.has(made)
+    if taken:
+        await old.sql("""INSERT INTO "QPayProcessedInvoice"
+            SELECT 'x', 'another', 'another', 'PROCESSED', array_agg("id"), now() FROM "orders\"""")
+    report = await move.follow(dry_run=False)
+    session = await w.stored(case.session_id)
+    if taken:
+        assert (report.problems, session.status) == ([], Status.PENDING)
+        return
+    assert (session.status, dict(session.claim.orders if session.claim else {})) == (
+        Status.PAID,
+        {order["shopId"]: order["id"] for order in case.orders},
+    )
+    assert [p.what for p in report.problems] == ["orders that no processed invoice names are taken for its own"]
+    assert report.fine
+
+
 class Broken:
     """A source whose connection breaks after so many batches."""
 

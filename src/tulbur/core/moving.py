@@ -16,7 +16,7 @@ from typing import Any, Final
 from tulbur.core.custody import Claim, Custody
 from tulbur.core.money import Mongo
 from tulbur.core.old_cart import OldCart, discount_for, read_cart
-from tulbur.core.orders import orders_for
+from tulbur.core.orders import Order, orders_for
 from tulbur.core.schedule import first_rung, waiting
 from tulbur.core.session import (
     MOVES,
@@ -130,6 +130,14 @@ def imported(old: OldSession, now: Micros) -> Session:
     if not review and _is_complete(session):
         session = _paid(session, old)
     return session.with_news("session.imported", now, status=old.status.value, review=review)
+
+
+def order_totals(old: OldSession) -> Mapping[str, Mongo]:
+    """What each shop's order comes to; nothing where the cart is for a person."""
+    session = imported(replace(old, orders={}), old.created_at)
+    if session.claim is None or session.claim.review:
+        return {}
+    return {order.shop_id: order.total for order in _orders(session, old.created_at)}
 
 
 def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
@@ -256,14 +264,18 @@ def _is_complete(session: Session) -> bool:
 
 def _paid(session: Session, old: OldSession) -> Session:
     paid_at = old.processed_at or old.updated_at
-    orders = orders_for(
+    attempts = tuple(replace(a, state=InvoiceState.PAID) if a.id else a for a in session.attempts)
+    orders = _orders(session, paid_at)
+    return replace(session, status=Status.PAID, orders=orders, paid_at=paid_at, attempts=attempts)
+
+
+def _orders(session: Session, now: Micros) -> tuple[Order, ...]:
+    return orders_for(
         session.id,
         amount=session.amount,
         currency=session.currency,
         items=session.items,
         discount=session.discount,
         shipping_amount=session.shipping_amount,
-        now=paid_at,
+        now=now,
     )
-    attempts = tuple(replace(a, state=InvoiceState.PAID) if a.id else a for a in session.attempts)
-    return replace(session, status=Status.PAID, orders=orders, paid_at=paid_at, attempts=attempts)

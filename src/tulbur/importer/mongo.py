@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.errors import InvalidId
 from bson.objectid import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, PyMongoError
 
 from tulbur.errors import SettingsError
 from tulbur.importer.rows import Row, id_of
-from tulbur.importer.sources import BATCH, ORDERS, PROCESSED, SESSIONS, bounded
+from tulbur.importer.rows import order_ids as ids_named
+from tulbur.importer.sources import BATCH, MOST_ORDERS, ORDERS, PROCESSED, SESSIONS, bounded
 
 SELECTION_MILLISECONDS: Final = 10_000
 
@@ -64,12 +64,19 @@ class MongoSource:
     async def orders(self, ids: Sequence[str]) -> Mapping[str, Row] | None:
         if ORDERS not in await bounded(self._database.list_collection_names(), _ERRORS):
             return None
-        wanted: list[object] = []
-        for id_ in ids:
-            wanted += [id_, *_object_id(id_)]
+        wanted = _either(ids)
         cursor = self._database[ORDERS].find({"_id": {"$in": wanted}}, {"shopId": 1}).limit(len(wanted) + 1)
         rows = await bounded(cursor.to_list(), _ERRORS)
         return {id_of(row): row for row in rows}
+
+    async def orders_of(self, user_ids: Sequence[str]) -> Sequence[Row]:
+        fields = {"userId": 1, "shopId": 1, "total": 1, "createdAt": 1}
+        found = self._database[ORDERS].find({"userId": {"$in": _either(user_ids)}}, fields).limit(MOST_ORDERS)
+        return await bounded(found.to_list(), _ERRORS)
+
+    async def named(self, order_ids: Sequence[str]) -> Sequence[str]:
+        found = self._database[PROCESSED].find({"orderIds": {"$in": _either(order_ids)}}, {"orderIds": 1})
+        return ids_named(await bounded(found.to_list(), _ERRORS))
 
     async def _batches(self, name: str) -> AsyncIterator[Sequence[Row]]:
         # One cursor, for ids may be of several types, and a comparison sees only its own.
@@ -84,8 +91,6 @@ class MongoSource:
         return await bounded(self._database[name].find({"$or": either}, fields).to_list(), _ERRORS)
 
 
-def _object_id(text: str) -> list[ObjectId]:
-    try:
-        return [ObjectId(text)]
-    except InvalidId:
-        return []
+def _either(ids: Sequence[str]) -> list[object]:
+    """Each id as text, and as an ObjectId where it can be one."""
+    return [*ids, *(ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_))]

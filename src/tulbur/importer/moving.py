@@ -7,7 +7,7 @@ already is unchanged. The source is only read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,7 @@ from tulbur.core.moving import OldSession
 from tulbur.core.session import SECOND, Micros
 from tulbur.errors import Invalid
 from tulbur.importer.keys import Key, RedisKeys
+from tulbur.importer.loose import with_loose_orders
 from tulbur.importer.report import Report
 from tulbur.importer.rows import OrderRows, Row, id_of, old_session, order_ids, plain, redis_session
 from tulbur.importer.sources import Source
@@ -103,13 +104,14 @@ class Move:
     # --- reading
 
     async def _read(self, report: Report) -> AsyncIterator[Sequence[OldSession]]:
+        used: set[str] = set()
         async for rows in self.source.sessions():
-            yield list(await self._parsed(report, rows))
+            yield await with_loose_orders(self.source, report, await self._parsed(report, rows), used)
         if self.keys is not None:
             async for keys in self.keys.batches():
-                yield list(await self._keyed(report, keys))
+                yield await with_loose_orders(self.source, report, await self._keyed(report, keys), used)
 
-    async def _parsed(self, report: Report, rows: Sequence[Row]) -> Iterable[OldSession]:
+    async def _parsed(self, report: Report, rows: Sequence[Row]) -> Sequence[OldSession]:
         processed = await self._processed(_texts(rows, "invoiceId"), _texts(rows, "sessionId"))
         orders = await self._orders(processed)
         read = []
@@ -124,7 +126,7 @@ class Move:
             read.append(old)
         return read
 
-    async def _keyed(self, report: Report, keys: Sequence[Key]) -> Iterable[OldSession]:
+    async def _keyed(self, report: Report, keys: Sequence[Key]) -> Sequence[OldSession]:
         """The sessions that are in Redis alone."""
         ids = [key.session_id for key in keys]
         stored = {plain(row.get("sessionId")) for row in await self.source.known_sessions([], ids)}

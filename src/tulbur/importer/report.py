@@ -53,6 +53,11 @@ class Report:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(id_, what, why))
 
+    def noted(self, id_: str, what: str, why: str) -> None:
+        """Something a person may want to know."""
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(Problem(id_, what, why))
+
     @property
     def balances(self) -> bool:
         """Whether every row, and all money, that was read is in exactly one line of what was done."""

@@ -17,6 +17,9 @@ BATCH: Final = 200
 READ_SECONDS: Final = 60.0
 """Longest wait for one batch."""
 
+MOST_ORDERS: Final = 20_000
+"""Orders of one batch's payers that are looked at."""
+
 SESSIONS: Final = "QPayPaymentSession"
 PROCESSED: Final = "QPayProcessedInvoice"
 ORDERS: Final = "orders"
@@ -46,6 +49,12 @@ class Source(Protocol):
 
     async def orders(self, ids: Sequence[str]) -> Mapping[str, Row] | None:
         """The orders with these ids that exist; None where there is no table of them."""
+
+    async def orders_of(self, user_ids: Sequence[str]) -> Sequence[Row]:
+        """Orders of these payers, up to `MOST_ORDERS`; none where they lack payer, shop, total or time."""
+
+    async def named(self, order_ids: Sequence[str]) -> Sequence[str]:
+        """Those of these orders that a processed invoice names."""
 
 
 async def bounded(reading: Awaitable[T], errors: tuple[type[BaseException], ...]) -> T:

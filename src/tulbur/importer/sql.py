@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from sqlalchemy import Connection, Select, column, func, inspect, literal_column, or_, select, table, text
+from sqlalchemy import Connection, Select, Text, cast, column, func, inspect, literal_column, or_, select, table, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -16,7 +16,11 @@ from sqlalchemy.sql.expression import TableClause
 
 from tulbur.errors import SettingsError, SourceUnavailable
 from tulbur.importer.rows import Row, id_of
-from tulbur.importer.sources import BATCH, ORDERS, PROCESSED, SESSIONS, bounded
+from tulbur.importer.rows import order_ids as ids_named
+from tulbur.importer.sources import BATCH, MOST_ORDERS, ORDERS, PROCESSED, SESSIONS, bounded
+
+NAMED_AT_ONCE: Final = 20
+"""Orders looked for in one reading of the processed invoices."""
 
 _ERRORS: Final = (SQLAlchemyError, OSError)
 _READ_ONLY: Final = {
@@ -85,6 +89,25 @@ class SqlSource:
         wanted = [orders.c[name] for name in ("id", "shopId") if name in orders.c]
         rows = await self._rows(select(*wanted).where(orders.c.id.in_(ids)))
         return {id_of(row): row for row in rows}
+
+    async def orders_of(self, user_ids: Sequence[str]) -> Sequence[Row]:
+        wanted = ("id", "userId", "shopId", "total", "createdAt")
+        if not set(wanted) <= self._columns.get(ORDERS, frozenset()):
+            return []
+        orders = self._table(ORDERS)
+        query = select(*(orders.c[name] for name in wanted)).where(orders.c.userId.in_(user_ids))
+        return await self._rows(query.order_by(orders.c.createdAt.desc()).limit(MOST_ORDERS))
+
+    async def named(self, order_ids: Sequence[str]) -> Sequence[str]:
+        if "orderIds" not in self._columns.get(PROCESSED, ()):
+            return []
+        listed = self._table(PROCESSED).c.orderIds  # an array here, JSON there; ids are found in the text of both
+        found: list[str] = []
+        for start in range(0, len(order_ids), NAMED_AT_ONCE):
+            some = order_ids[start : start + NAMED_AT_ONCE]
+            either = or_(*(cast(listed, Text).contains(id_, autoescape=True) for id_ in some))
+            found += ids_named(await self._rows(select(listed).where(either)))
+        return found
 
     @property
     def _connection(self) -> AsyncConnection:
