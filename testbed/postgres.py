@@ -40,6 +40,7 @@ class Postgres(Engine):
             "max_connections": 200,
             # The machine is not switched off during a test: what a killed server wrote is there when it is back.
             "fsync": "off",
+            "deadlock_timeout": "50ms",
             # Not what tulbur needs, which therefore has to ask for it.
             "default_transaction_isolation": "serializable",
             "timezone": "Asia/Ulaanbaatar",

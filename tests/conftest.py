@@ -1,10 +1,15 @@
 """Chance is derived from each test's name, so a run can be repeated; `--hypothesis-profile=deep` looks further."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from testbed.plugin import TestServers
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,3 +30,20 @@ settings.register_profile(
 )
 settings.register_profile("deep", settings.get_profile("suite"), derandomize=False, max_examples=3000)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def migrated(servers: "TestServers") -> Callable[[str], str]:
+    """The URL of this process's one migrated database on a server, in whatever state the test before has left it."""
+    from tulbur.stores.choosing import migrations  # noqa: PLC0415 - once the test run is set up
+
+    urls: dict[str, str] = {}
+
+    def url(name: str) -> str:
+        servers.note(name)
+        if name not in urls:
+            urls[name] = servers.url(name)
+            migrations(urls[name]).up(urls[name])
+        return urls[name]
+
+    return url

@@ -68,6 +68,7 @@ def _quiet_logs(settings: Settings) -> None:
 
 def _with_tulbur(work: Callable[[Tulbur], Coroutine[Any, Any, T]]) -> T:
     """Run one use case on the configured deployment, without its worker."""
+    from tulbur.commands.migrating import require_database  # noqa: PLC0415
     from tulbur.wiring import Tulbur  # noqa: PLC0415
 
     async def run() -> T:
@@ -75,6 +76,8 @@ def _with_tulbur(work: Callable[[Tulbur], Coroutine[Any, Any, T]]) -> T:
             return await work(tulbur)
 
     settings = _settings()
+    settings.required()
+    require_database(settings)
     _quiet_logs(settings)
     return asyncio.run(run())
 
@@ -132,19 +135,21 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (PORT).", min=0, max=65535)] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 1,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Leave background work to `tulbur worker`.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The service: API, callbacks, checkout page, and background work unless told otherwise."""
     from tulbur.commands import serving  # noqa: PLC0415
 
-    serving.serve(_settings(), host=host, port=port, processes=workers, worker=not no_worker)
+    tell = _print_json if as_json else None
+    serving.serve(_settings(), host=host, port=port, processes=workers, worker=not no_worker, tell=tell)
 
 
 @app.command()
-def worker() -> None:
+def worker(as_json: Json = False) -> None:
     """Background work alone: looks that are due, deadlines, numbers for events."""
     from tulbur.commands import serving  # noqa: PLC0415
 
-    serving.work(_settings())
+    serving.work(_settings(), tell=_print_json if as_json else None)
 
 
 @app.command()
@@ -152,12 +157,18 @@ def simulator(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8765,
     bank_links: Annotated[bool, typer.Option("--bank-links", help="Bank links open the local bank page.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A QPay to develop against, for any language."""
-    from tulbur.simulator.hosts import RefusedHostError  # noqa: PLC0415
+    from tulbur.commands.listening import free_address, url_of  # noqa: PLC0415
+    from tulbur.simulator.hosts import RefusedHostError, refuse_qpay_host  # noqa: PLC0415
     from tulbur.simulator.server import serve as serve_simulator  # noqa: PLC0415
 
     try:
+        refuse_qpay_host(host, "to bind to")
+        host, port = free_address(host, port)
+        if as_json:
+            _print_json({"simulator_url": url_of(host, port)})
         serve_simulator(host, port, bank_links=bank_links)
     except RefusedHostError as refused:
         _fail(str(refused), 2)
@@ -209,17 +220,18 @@ def sessions_list(
     exception: Annotated[str | None, typer.Option(help="Such as late or underpaid.")] = None,
     user_id: Annotated[str | None, typer.Option(help="One user's sessions.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:
     """The newest sessions."""
     from tulbur.commands import showing  # noqa: PLC0415
 
-    query = showing.session_query(status=status, exception=exception, user_id=user_id, limit=limit)
+    query = showing.session_query(status=status, exception=exception, user_id=user_id, limit=limit, cursor=cursor)
     page = _with_tulbur(lambda t: showing.session_page(t, query))
     if as_json:
         _print_json(page)
     else:
-        showing.print_sessions(page["items"])
+        showing.print_sessions(page)
 
 
 def _one_session(as_json: bool, work: Callable[[Tulbur], Coroutine[Any, Any, Any]]) -> None:

@@ -12,6 +12,7 @@ TulburError
 ├── ProviderError
 │   ├── ProviderUnavailable      QPay did not answer: what it did is unknown
 │   └── ProviderRefused          QPay answered no, with a key
+├── ShopUnavailable              a service of the shop's own did not answer
 ├── StoreUnavailable             the database did not answer
 │   └── CommitUnknown            it may have committed: nobody may act on either outcome
 ├── SourceUnavailable            the old shop's database or Redis cannot be read
@@ -173,6 +174,13 @@ class ProviderRefused(ProviderError):
         self.key = key
         self.provider_status = provider_status
         self.fields = fields or {}
+
+
+class ShopUnavailable(TulburError):
+    """A service of the shop does not answer; nothing was changed. Try again."""
+
+    # Only the old shop's routes ask such services, and their errors carry no code.
+    http_status = 503
 
 
 class StoreUnavailable(TulburError):

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 
+_ADDRESS: Final = re.compile(r"https?://[!-~]+")
+_NOT_IN_ADDRESS: Final = re.compile(r"[@?#\"'<>\\^`{|}]")
+Network: TypeAlias = IPv4Network | IPv6Network
+
 _REMEDIES: Final[Mapping[str, str]] = {
     "PUBLIC_URL": "set it to the address at which QPay and payers reach this service, such as https://pay.shop.mn",
     "QPAY_BASE_URL": "set it to https://merchant.qpay.mn, https://merchant-sandbox.qpay.mn or a simulator's address",
+    "PRICE_URL": "set it to the address at which the shop tells its prices, such as http://shop.internal/prices",
+    "TULBUR_JWKS_URL": "set it to the address of the shop's public keys, such as https://shop.mn/.well-known/jwks.json",
     "QPAY_USERNAME": "set it to the login QPay gave you",
     "QPAY_PASSWORD": "set it to the password QPay gave you",
     "QPAY_INVOICE_CODE": "set it to the invoice code QPay gave you",
@@ -33,6 +41,17 @@ class ApiKey:
     name: str
     scopes: frozenset[str]
     digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldShop:
+    """What the old shop's routes stand on. Either `jwt_secret` or `jwks_url` is there, or neither, never both."""
+
+    networks: tuple[Network, ...] = ()
+    price_url: str | None = None
+    unverified_prices: bool = False
+    jwt_secret: str = field(default="", repr=False)
+    jwks_url: str | None = None
 
 
 class Settings(BaseSettings):
@@ -65,9 +84,23 @@ class Settings(BaseSettings):
     tulbur_api_keys: SecretStr = SecretStr("")
     session_ttl_seconds: int = Field(default=600, ge=1, le=86_400)
     session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
+    # Other values belong to later releases; refused, since a shop that set one would rely on it.
+    late_payments: Literal["accept"] = "accept"
+    expired_invoices: Literal["keep"] = "keep"
     trusted_proxies: str = ""
+    seed_api: Literal["off", "on"] = "off"
+    seed_api_trusted_networks: str = ""
+    seed_api_unverified_prices: Literal["off", "on"] = "off"
+    price_url: str | None = None
+    tulbur_jwt_secret: SecretStr | None = None
+    tulbur_jwks_url: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Settings:  # noqa: ANN401 - any setting
@@ -78,7 +111,9 @@ class Settings(BaseSettings):
         """
         import os  # noqa: PLC0415 - the one place that looks at the environment by itself
 
-        secrets_dir = os.environ.get("TULBUR_SECRETS_DIR")
+        secrets_dir = os.environ.get("TULBUR_SECRETS_DIR") or None
+        if secrets_dir is not None and not Path(secrets_dir).is_dir():
+            raise SettingsError("TULBUR_SECRETS_DIR names no directory: correct it, or unset it.")
         try:
             return cls(_secrets_dir=secrets_dir, **overrides)
         except ValidationError as wrong:
@@ -90,11 +125,11 @@ class Settings(BaseSettings):
             "PUBLIC_URL": self.public_url,
             "QPAY_BASE_URL": self.qpay_base_url,
             "QPAY_USERNAME": self.qpay_username,
-            "QPAY_PASSWORD": self.qpay_password,
+            "QPAY_PASSWORD": _secret(self.qpay_password),
             "QPAY_INVOICE_CODE": self.qpay_invoice_code,
             "TULBUR_SECRET_KEYS": self.secret_keys(),
         }
-        return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not value]
+        return [f"{name} is not set: {_REMEDIES[name]}." for name, value in values.items() if not _given(value)]
 
     def required(self) -> Required:
         """The settings serving needs, all present and usable.
@@ -127,6 +162,28 @@ class Settings(BaseSettings):
         entries = (entry.strip() for entry in self.tulbur_api_keys.get_secret_value().split(","))
         return tuple(_api_key(entry) for entry in entries if entry)
 
+    def old_shop(self) -> OldShop | None:
+        """What the old shop's routes are set to; None while SEED_API is off.
+
+        Raises:
+            SettingsError: one of their settings cannot be used, whether they are on or off.
+        """
+        secret, jwks_url = _secret(self.tulbur_jwt_secret), self.tulbur_jwks_url
+        if secret and jwks_url:
+            raise SettingsError("TULBUR_JWT_SECRET and TULBUR_JWKS_URL are both set: keep the one the shop signs with.")
+        if secret.lstrip().startswith("-----BEGIN"):
+            raise SettingsError(
+                "TULBUR_JWT_SECRET holds a key file, not a secret: use TULBUR_JWKS_URL for public keys."
+            )
+        old_shop = OldShop(
+            networks=tuple(_network(e.strip()) for e in self.seed_api_trusted_networks.split(",") if e.strip()),
+            price_url=_address("PRICE_URL", self.price_url, query=True) if self.price_url else None,
+            unverified_prices=self.seed_api_unverified_prices == "on",
+            jwt_secret=secret,
+            jwks_url=_address("TULBUR_JWKS_URL", jwks_url, query=True) if jwks_url else None,
+        )
+        return old_shop if self.seed_api == "on" else None
+
 
 class IsolatedSettings(Settings):
     """Settings that come from their arguments alone, whatever the environment and `.env` say: for demos and tests."""
@@ -156,36 +213,58 @@ class Required:
     secret_keys: tuple[str, ...]
 
 
-def sqlite_path(database_url: str) -> Path:
-    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names.
+def sqlite_path(database_url: str) -> Path | None:
+    """The file a `sqlite:///relative` or `sqlite:////absolute` URL names; None for a database that is no file.
 
     Raises:
-        SettingsError: another kind of database, or no file.
+        SettingsError: SQLite without a file.
     """
     scheme, _, rest = database_url.partition("://")
     if scheme != "sqlite":
-        raise SettingsError(
-            f"DATABASE_URL: {scheme or 'this'} is not supported by this release; use sqlite:///tulbur.db."
-        )
+        return None
     path = rest.removeprefix("/")
-    if not path or path == ":memory:":
+    if not path or path == ":memory:" or "?" in path:
         raise SettingsError(
             "DATABASE_URL names no file; use sqlite:///tulbur.db or sqlite:////var/lib/tulbur/tulbur.db."
         )
-    return Path(path)
+    return Path(path).absolute()
+
+
+def _given(value: object) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
 
 
 def _secret(value: SecretStr | None) -> str:
     return value.get_secret_value() if value else ""
 
 
-def _address(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(f"{name} is not an address such as https://pay.shop.mn: {_REMEDIES[name]}.")
+def _network(entry: str) -> Network:
+    try:
+        return ip_network(entry)
+    except ValueError:
+        raise SettingsError(
+            "SEED_API_TRUSTED_NETWORKS holds an entry that is not a network such as 10.0.0.0/8 or 192.168.1.5/32."
+        ) from None
+
+
+def _address(name: str, value: str, *, query: bool = False) -> str:
+    value = value.strip()
+    if not _is_address(value, query=query):
+        raise SettingsError(f"{name} is not a plain http or https address: {_REMEDIES[name]}.")
     if name == "PUBLIC_URL" and len(value) > 100:
         raise SettingsError("PUBLIC_URL is longer than 100 characters; QPay takes callback addresses of at most 255.")
-    return value.rstrip("/")
+    return value if query else value.rstrip("/")
+
+
+def _is_address(value: str, *, query: bool) -> bool:
+    plain = value.replace("?", "", 1) if query else value
+    if not _ADDRESS.fullmatch(value) or _NOT_IN_ADDRESS.search(plain):
+        return False
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _api_key(entry: str) -> ApiKey:
@@ -204,5 +283,5 @@ def _sentence(wrong: ValidationError) -> str:
     lines = []
     for error in wrong.errors(include_input=False, include_url=False):
         name = "_".join(str(part) for part in error["loc"]).upper()
-        lines.append(f"{name} is wrong: {error['msg'].lower()}.")
+        lines.append(f"{name} is wrong: {error['msg'][:1].lower()}{error['msg'][1:]}.")
     return "\n".join(lines)

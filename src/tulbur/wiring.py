@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.session import Micros, Reason
 from tulbur.core.session import Session as CoreSession
 from tulbur.errors import SettingsError, StoreUnavailable
@@ -20,13 +20,14 @@ from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, Store
 from tulbur.qpay.client import QPay
-from tulbur.settings import Settings, sqlite_path
-from tulbur.stores.sqlite import SqliteStore
+from tulbur.settings import Settings
+from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
 from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
+from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
 from tulbur.worker import Worker
 
@@ -47,9 +48,33 @@ def open_store(settings: Settings) -> Store:
     """The store that DATABASE_URL chooses; nothing is opened yet.
 
     Raises:
-        SettingsError: no store of this release speaks that URL.
+        SettingsError: no store of this release speaks that URL, or its driver is not installed.
     """
-    return SqliteStore(sqlite_path(settings.database_url))
+    return choosing.open_store(settings.database_url)
+
+
+def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
+    """What keeps cached sessions, as REDIS_URL chooses, and of which kind that is; nothing is opened yet.
+
+    Raises:
+        SettingsError: that is no address, or the driver is not installed.
+    """
+    if settings.redis_url is None:
+        return MemoryBackend(now), "in-process"
+    try:
+        from tulbur.cache.redis import RedisBackend  # noqa: PLC0415 - for those who use it
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            'REDIS_URL is set, but its driver is not installed: pip install "tulbur[redis]".'
+        ) from missing
+    try:
+        backend = RedisBackend(settings.redis_url)
+    except ValueError as wrong:
+        raise SettingsError(
+            "REDIS_URL is not an address such as redis://:password@host:6379/0; rediss:// is TLS, and "
+            "?cluster=1 means a cluster."
+        ) from wrong
+    return backend, backend.kind
 
 
 class Tulbur:
@@ -67,12 +92,15 @@ class Tulbur:
         self.store = open_store(settings)
         self.telemetry = Telemetry()
         self.live = LiveSessions()
+        # Processes have what is cached in common, or there is only one.
+        shared = alone or settings.redis_url is not None
+        backend, cache_kind = open_cache_backend(settings)
         self.cache = SessionCache(
-            MemoryBackend(now),
+            backend,
             required.secret_keys,
             now,
             on_error=self.telemetry.on_cache_error,
-            final_only=not alone,
+            final_only=not shared,
         )
         self.provider = QPay(
             required.qpay_base_url,
@@ -97,6 +125,8 @@ class Tulbur:
         )
         self.payments = Payments(desk, policy)
         self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
+        old_shop = settings.old_shop()
+        self._seed = SeedParts.of(old_shop, now) if old_shop else None
         self.asgi: ASGIApp = create_app(
             WebParts(
                 payments=self.payments,
@@ -109,9 +139,11 @@ class Tulbur:
                 telemetry=self.telemetry,
                 live=self.live,
                 policy=policy,
-                shared_cache_or_single=alone,
+                shared_cache_or_single=shared,
+                cache_kind=cache_kind,
                 trusted_proxies=settings.trusted_proxies,
                 hsts=required.public_url.startswith("https://"),
+                seed=self._seed,
             )
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,6 +186,8 @@ class Tulbur:
         with contextlib.suppress(StoreUnavailable):
             await self.telemetry.flush(self.store, now())
         await self.provider.stop()
+        if self._seed is not None:
+            await self._seed.stop()
         await self.cache.stop()
         await self.store.stop()
 

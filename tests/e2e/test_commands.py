@@ -192,3 +192,50 @@ async def test_help_is_quick_to_import() -> None:
     probe = "import sys, tulbur.cli; print([m for m in ('fastapi', 'aiohttp', 'sqlalchemy') if m in sys.modules])"
     loaded = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-c", probe], text=True)
     assert loaded.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(["serve", "--port", "0"], "url"), (["worker"], "status"), (["simulator", "--port", "0"], "simulator_url")],
+)
+async def test_what_stays_up_says_so_as_json(
+    command: list[str], name: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    own = env | {"DATABASE_URL": f"sqlite:///{tmp_path / 'own.db'}"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tulbur.cli", *command, "--json"),
+        env=CLEAN | own,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        told = json.loads(await process.stdout.readline())
+        assert list(told) == [name]
+        if name != "status":
+            async with aiohttp.ClientSession() as http:
+                while await _status(http, told[name]) is None:
+                    await asyncio.sleep(0.05)
+        process.terminate()
+        await process.wait()
+
+
+async def _status(http: aiohttp.ClientSession, url: str) -> int | None:
+    try:
+        async with http.get(url) as answer:
+            return answer.status
+    except aiohttp.ClientConnectionError:
+        return None
+
+
+async def test_looking_at_no_database_makes_none(tmp_path: Path) -> None:
+    shown = await tulbur("stats", cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "DATABASE_URL" in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_policy_of_a_later_release_is_refused(env: dict[str, str]) -> None:
+    shown = await tulbur("doctor", env=env | {"LATE_PAYMENTS": "review"})
+    assert shown.returncode == 2
+    assert "LATE_PAYMENTS is wrong" in shown.stderr

@@ -67,7 +67,7 @@ async def digest(kind: str, url: str) -> str:
         rows = await _dump_mongo(url)
     elif kind == "postgres":
         connection = await _postgres(url)
-        rows = [await connection.fetch(f'SELECT * FROM "{name}" ORDER BY "id"') for name in TABLES]  # noqa: S608
+        rows = [await connection.fetch(f'SELECT * FROM "{name}" ORDER BY "id"') for name in TABLES]
         rows += await connection.fetch("SELECT relname FROM pg_stat_user_tables ORDER BY relname")
         await connection.close()
     else:
@@ -125,7 +125,7 @@ async def _fill_postgres(url: str, data: dict[str, list[Row]]) -> None:
         if rows:
             records = [tuple(_column(value, lists=True) for value in row.values()) for row in rows]
             names, marks = ", ".join(f'"{n}"' for n in rows[0]), ", ".join(f"${i + 1}" for i in range(len(rows[0])))
-            await connection.executemany(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', records)  # noqa: S608
+            await connection.executemany(f'INSERT INTO "{name}" ({names}) VALUES ({marks})', records)
     await connection.close()
 
 
@@ -152,7 +152,7 @@ async def _fill_mysql(url: str, data: dict[str, list[Row]]) -> None:
                 names = ", ".join(f"`{n}`" for n in rows[0])
                 marks = ", ".join(["%s"] * len(rows[0]))
                 records = [tuple(_column(value, lists=False) for value in row.values()) for row in rows]
-                await cursor.executemany(f"INSERT INTO `{name}` ({names}) VALUES ({marks})", records)  # noqa: S608
+                await cursor.executemany(f"INSERT INTO `{name}` ({names}) VALUES ({marks})", records)
     await connection.ensure_closed()
 
 
@@ -163,7 +163,7 @@ async def _dump_mysql(url: str) -> list[Any]:
         await cursor.execute("SHOW TABLES")
         rows.append(sorted(await cursor.fetchall()))
         for name in TABLES:
-            await cursor.execute(f"SELECT * FROM `{name}` ORDER BY id")  # noqa: S608
+            await cursor.execute(f"SELECT * FROM `{name}` ORDER BY id")
             rows.append(await cursor.fetchall())
     await connection.ensure_closed()
     return rows

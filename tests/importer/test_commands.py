@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from tests.importer.filling import fill
-from tests.importer.old_shop import cases, tell_qpay
+from tests.importer.old_shop import KINDS, cases, tell_qpay
 from tests.payments.world import KEYS, serving
 
 from tulbur.simulator.app import create_simulator
+from tulbur.stores import migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +37,7 @@ async def simulator() -> AsyncIterator[Any]:
 
 @pytest.fixture
 def env(simulator: Any, tmp_path: Path) -> dict[str, str]:
+    migrate.up(tmp_path / "shop.db")
     return {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'shop.db'}",
         "PUBLIC_URL": "http://127.0.0.1:9",
@@ -62,18 +64,18 @@ async def tulbur(env: Mapping[str, str], *arguments: str) -> subprocess.Complete
 
 
 async def test_the_whole_move(simulator: Any, env: dict[str, str], database: Callable[[str], str]) -> None:
-    made, url = cases(22), database("mariadb")
+    made, url = cases(len(KINDS)), database("mariadb")
     tell_qpay(simulator, made)
     await fill("mariadb", url, made)
     env["OLD_DATABASE_URL"] = url
     done = await tulbur(env, "import", "--dry-run")
-    assert "22 rows read; the sums balance" in done.stdout
+    assert f"{len(made)} rows read; the sums balance" in done.stdout
     assert (done.returncode, done.stderr) == (1, ""), "two carts are for a person"
     done = await tulbur(env, "import", "--take-over", "--json")
     reports = {report["step"]: report for report in json.loads(done.stdout)["reports"]}
     assert reports["import"]["by_status"]["CANCELLED"] == {"taken": 2}, "the dry run took nothing"
     assert reports["take over"]["by_status"]["CANCELLED"] == {"taken over": 2}
-    assert {p["what"] for p in reports["take over"]["problems"]} == {"still followed"}
+    assert sum(p["what"] == "still followed" for p in reports["take over"]["problems"]) == 2
     done = await tulbur(env, "rescue", "--per-second", "50", "--json")
     found = json.loads(done.stdout)
     assert found["account"]["balances"]

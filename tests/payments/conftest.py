@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 from tests.payments.world import Clock, World, world
 
+from tulbur.cache.redis import RedisBackend
+from tulbur.ports import Store
+from tulbur.stores.harnesses import empty
 from tulbur.stores.memory import MemoryStore
+from tulbur.stores.mongo import MongoStore
+from tulbur.stores.mongo_harness import emptied
+from tulbur.stores.network import NetworkStore
 from tulbur.stores.sqlite import SqliteStore
 
 
@@ -15,9 +21,36 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def store_on(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Store:
+    """A store of the kind the test is run on, not started."""
+    if request.param == "memory":
+        return MemoryStore(clock)
+    if request.param == "sqlite":
+        return SqliteStore(folder / "t.db", clock)
+    url = request.getfixturevalue("migrated")(request.param)
+    return MongoStore(url, clock) if request.param == "mongodb" else NetworkStore(url, clock)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("memory", marks=pytest.mark.store("memory")),
+        pytest.param("sqlite", marks=pytest.mark.store("sqlite")),
+        "postgres",
+        "mariadb",
+        "mongodb",
+    ]
+)
 async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     clock = Clock()
-    store = MemoryStore(clock) if request.param == "memory" else SqliteStore(tmp_path / "t.db", clock)
-    async with world(store, clock) as made:
+    store = store_on(request, tmp_path, clock)
+    if isinstance(store, NetworkStore):
+        await store.start()
+        await store._write(empty)
+        await store.stop()
+    backend = None
+    if isinstance(store, MongoStore):
+        # The one on MongoDB is also the one with a shared cache.
+        await emptied(store.url)
+        backend = RedisBackend(request.getfixturevalue("database")("valkey"), seconds=5)
+    async with world(store, clock, backend) as made:
         yield made

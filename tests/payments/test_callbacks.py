@@ -130,6 +130,18 @@ async def test_an_unknown_session_is_kept_as_unmatched(w: World) -> None:
     assert w.heard.lost == [("nobody", "493000000000001")]
 
 
+async def test_made_up_payment_ids_do_not_keep_the_real_one_from_being_found(w: World) -> None:
+    session = await w.open(expires_in=86_000)
+    for number in range(60):
+        await w.payments.callback(session.id, f"9{number:014d}")
+    payment_id = await w.pay(session)
+    assert await w.payments.callback(session.id, payment_id) == "paid"
+    stored = await w.stored(session.id)
+    assert stored.status is Status.PAID
+    assert len(stored.hints) <= 51
+    assert payment_id not in {kept.payment_id for kept in await w.store.unmatched(200)}
+
+
 async def test_late_money_still_makes_the_order_and_is_named(w: World) -> None:
     session = await w.open(expires_in=60)
     w.clock.advance(61)

@@ -12,6 +12,7 @@ from tulbur.errors import (
     IdempotencyRunning,
     ProviderRefused,
     ProviderUnavailable,
+    SessionExists,
 )
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,20 @@ async def test_an_open_session_has_an_invoice_at_qpay(w: World) -> None:
     assert session.payable.id == w.invoices()[0].id
     assert session.payable.qr_text
     assert len(session.payable.links) == 23
+
+
+async def test_a_caller_may_name_the_session_once(w: World) -> None:
+    session = await w.open(id="cart-17")
+    assert session.id == "cart-17"
+    with pytest.raises(SessionExists) as taken:
+        await w.open(id="cart-17", user_id="u2")
+    assert taken.value.session_id == "cart-17"
+    assert len(w.invoices()) == 1
+    again = await w.open(id="cart-17", idempotency_key="cart-17")
+    assert again == await w.stored("cart-17")
+    with pytest.raises(IdempotencyMismatch):
+        await w.open(id="cart-17", idempotency_key="cart-17", body_digest="another")
+    assert len(w.invoices()) == 1
 
 
 async def test_a_cart_that_does_not_add_up_changes_nothing(w: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from tulbur.cache import MemoryBackend, SessionCache
+from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.orders import Item
 from tulbur.core.session import SECOND, Micros, Reason, Session
 from tulbur.links import Links
@@ -150,21 +150,22 @@ async def serving(app: Any, sock: socket.socket) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def world(store: Store, clock: Clock) -> AsyncIterator[World]:
+async def world(store: Store, clock: Clock, backend: Backend | None = None) -> AsyncIterator[World]:
     # With its protocol named, asyncio switches off the pause that makes every answer wait 40 ms for an acknowledgement.
     with socket.socket(proto=socket.IPPROTO_TCP) as sock:
         sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         app = create_simulator(clock=lambda: clock.now / SECOND, public_url=url)
-        async with serving(app, sock), _parts(clock, app.state.simulator, url, store) as made:
+        async with serving(app, sock), _parts(clock, app.state.simulator, url, store, backend) as made:
             yield made
         await app.state.simulator.aclose()
 
 
 @contextlib.asynccontextmanager
-async def _parts(clock: Clock, simulator: Any, url: str, store: Store) -> AsyncIterator[World]:
+async def _parts(clock: Clock, simulator: Any, url: str, store: Store, backend: Backend | None) -> AsyncIterator[World]:
     heard = Heard()
-    cache = SessionCache(MemoryBackend(clock), KEYS, clock)
+    # A busy machine must not look like a slow cache.
+    cache = SessionCache(backend or MemoryBackend(clock), KEYS, clock, timeout_seconds=10)
     qpay = QPay(url, "TEST_MERCHANT", "123456", "TEST_INVOICE", store=store, clock=clock)
     ids = itertools.count(1)
     desk = Desk(
@@ -184,4 +185,5 @@ async def _parts(clock: Clock, simulator: Any, url: str, store: Store) -> AsyncI
     finally:
         await payments.stop()
         await qpay.stop()
+        await cache.stop()
         await store.stop()

@@ -1,23 +1,38 @@
 """The contract, held against every store that is shipped."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tulbur.stores import contract
-from tulbur.stores.harnesses import MemoryHarness, SqliteHarness
+from tulbur.stores.harnesses import MemoryHarness, NetworkHarness, SqliteHarness
 
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.store("memory")
 class TestMemoryStore(contract.StoreContract):
     harness = MemoryHarness()
 
 
+@pytest.mark.store("sqlite")
 class TestSqliteStore(contract.StoreContract):
     @pytest.fixture(autouse=True)
     def _folder(self, folder: Path) -> None:
         self.harness = SqliteHarness(folder)
+
+
+class TestPostgresStore(contract.StoreContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, migrated: Callable[[str], str]) -> None:
+        self.harness = NetworkHarness(migrated("postgres"))
+
+
+class TestMariadbStore(contract.StoreContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, migrated: Callable[[str], str]) -> None:
+        self.harness = NetworkHarness(migrated("mariadb"))
 
 
 async def test_the_contract_runs_without_pytest() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -83,7 +84,7 @@ def test_the_newest_revision_is_the_one_the_code_names() -> None:
 
 
 def test_up_down_and_up_again(path: Path) -> None:
-    url = f"sqlite:///{path}"
+    url = f"sqlite:///{quote(str(path))}"
     assert migrate.status(path) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001",))
     assert not path.exists()
     done = migrate.SchemaStatus(migrate.HEAD, migrate.HEAD, ())

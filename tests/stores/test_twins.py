@@ -1,11 +1,13 @@
-"""The memory store and SQLite do the same, whatever is asked of them in whatever order."""
+"""The memory store and every database do the same, whatever is asked of them in whatever order."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from tests.stores.servers import SERVERS, emptied
 
 from tulbur.core.session import SECOND, ExceptionName, Session, Status
 from tulbur.core.steps import cancelled, expired
@@ -13,6 +15,8 @@ from tulbur.errors import Conflict, SessionExists
 from tulbur.ports import MOST_ROWS, SessionQuery, Store, Unmatched
 from tulbur.stores.contracts.samples import NOW, answered, called_back, session, with_qr
 from tulbur.stores.memory import MemoryStore
+from tulbur.stores.mongo import MongoStore
+from tulbur.stores.mongo_harness import emptied as mongo_emptied
 from tulbur.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -145,19 +149,44 @@ async def told(store: Store, name: str, arguments: tuple[Any, ...], keywords: di
     return result
 
 
+@pytest.mark.store("memory")
+@pytest.mark.store("sqlite")
 @pytest.mark.parametrize("seed", range(12))
-async def test_both_do_the_same(folder: Path, seed: int) -> None:
+async def test_sqlite_does_the_same(folder: Path, seed: int) -> None:
     script = Script(seed)
-    memory, sqlite = MemoryStore(lambda: script.now), SqliteStore(folder / "a.db", lambda: script.now)
+    sqlite = SqliteStore(folder / "a.db", lambda: script.now)
     await sqlite.start()
     try:
-        used = await compared(script, memory, sqlite)
+        used = await compared(script, MemoryStore(lambda: script.now), sqlite)
     finally:
         await sqlite.stop()
     assert used == set(NAMES)
 
 
-async def compared(script: Script, memory: Store, sqlite: Store) -> set[str]:
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("seed", range(100, 104))
+async def test_servers_do_the_same(migrated: Callable[[str], str], server: str, seed: int) -> None:
+    script = Script(seed)
+    async with emptied(migrated(server), clock=lambda: script.now) as store:
+        used = await compared(script, MemoryStore(lambda: script.now), store)
+    assert used == set(NAMES)
+
+
+@pytest.mark.parametrize("seed", range(200, 204))
+async def test_mongodb_does_the_same(migrated: Callable[[str], str], seed: int) -> None:
+    script = Script(seed)
+    url = migrated("mongodb")
+    await mongo_emptied(url)
+    store = MongoStore(url, lambda: script.now)
+    await store.start()
+    try:
+        used = await compared(script, MemoryStore(lambda: script.now), store)
+    finally:
+        await store.stop()
+    assert used == set(NAMES)
+
+
+async def compared(script: Script, memory: Store, database: Store) -> set[str]:
     """The names of the calls that were made of both."""
     used = set()
     for step in range(STEPS):
@@ -165,7 +194,7 @@ async def compared(script: Script, memory: Store, sqlite: Store) -> set[str]:
         if name in ("commit", "commit_many") and not script.seen:
             continue
         one = await told(memory, name, arguments, keywords)
-        other = await told(sqlite, name, arguments, keywords)
+        other = await told(database, name, arguments, keywords)
         assert one == other, f"step {step}: {name}"
         script.learn(other)
         used.add(name)

@@ -217,8 +217,8 @@ class Api:
         self.qpay.fault = ProviderUnavailable()
 
 
-def api(**changes: Any) -> Api:
-    clock, qpay, telemetry = Clock(), Qpay(), Telemetry()
+def api(clock: Clock | None = None, **changes: Any) -> Api:
+    clock, qpay, telemetry = clock or Clock(), Qpay(), Telemetry()
     store = Watched(MemoryStore(clock))
     cache = Watched(SessionCache(MemoryBackend(clock), SECRETS, clock))
     links = Links(PUBLIC, SECRETS)

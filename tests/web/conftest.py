@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.web.api_world import Api
 from tests.web.api_world import api as make_api
+from tests.web.seed_world import Shop
+from tests.web.seed_world import shop as make_shop
 
 
 @pytest.fixture
@@ -18,3 +20,14 @@ async def api() -> AsyncIterator[Api]:
     async with made.http:
         yield made
     await made.parts.payments.stop()
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    async with make_shop() as made:
+        yield made
+
+
+@pytest.fixture
+async def session_id(shop: Shop) -> str:
+    return str((await shop.opened())["sessionId"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.web.api_world import Api
 
+from tulbur.errors import SettingsError
 from tulbur.web import operations
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,10 @@ async def test_a_process_that_answers_is_alive(api: Api) -> None:
 async def test_ready(api: Api) -> None:
     answer = await api.get("/readyz", key=None)
     checks = {"database": "ok", "schema": "ok", "cache": "ok", "provider": "ok"}
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "checks": checks})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "ready", "checks": checks, "cache_kind": "in-process"},
+    )
 
 
 async def test_without_the_database_it_is_unready(api: Api) -> None:
@@ -58,6 +62,13 @@ async def test_without_the_database_it_is_unready(api: Api) -> None:
     assert answer.json()["checks"]["database"] == "down"
     api.store.fault = None
     assert (await api.get("/readyz", key=None)).status_code == 200
+
+
+async def test_a_schema_of_another_release_is_not_called_a_database_that_is_down(api: Api) -> None:
+    api.store.fault = SettingsError("a newer release made it")
+    answer = await api.get("/readyz", key=None)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+    assert answer.json()["checks"] | {"database": "ok", "schema": "unusable"} == answer.json()["checks"]
 
 
 async def test_a_check_that_breaks_or_hangs_has_answered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

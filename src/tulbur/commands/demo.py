@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ import uvicorn
 
 from tulbur.settings import IsolatedSettings, Settings
 from tulbur.simulator.app import create_simulator
+from tulbur.web.connection import BoundedHttp
 from tulbur.wiring import Application, Tulbur
 
 HOST: Final = "127.0.0.1"
@@ -35,8 +36,16 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None = None) -> AsyncIterator[Demo]:
+async def running(
+    *,
+    port: int = 0,
+    simulator_port: int = 0,
+    data: Path | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> AsyncIterator[Demo]:
     """Run simulator and service until the block ends. Port 0 takes a free one; data is thrown away unless named.
+
+    `changes` are settings that differ from a demo's own, such as another `database_url`.
 
     Raises:
         OSError: a port is taken.
@@ -44,7 +53,9 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
     with _directory(data) as folder, _bound(port) as web, _bound(simulator_port) as qpay:
         base_url, simulator_url = _url(web), _url(qpay)
         api_key = f"tulbur_{secrets.token_urlsafe(24)}"
-        settings = demo_settings(folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key)
+        settings = demo_settings(
+            folder, base_url=base_url, simulator_url=simulator_url, api_key=api_key, changes=changes
+        )
         tulbur = Tulbur(settings)
         simulator = create_simulator(bank_links=True, public_url=simulator_url)
         servers = [QuietServer(_config(simulator)), QuietServer(_config(Application(tulbur)))]
@@ -62,8 +73,15 @@ async def running(*, port: int = 0, simulator_port: int = 0, data: Path | None =
             yield demo
 
 
-def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: str) -> Settings:
-    """Settings of a demo: its own directory and keys, nothing of the environment."""
+def demo_settings(
+    folder: Path,
+    *,
+    base_url: str,
+    simulator_url: str,
+    api_key: str,
+    changes: Mapping[str, object] | None = None,
+) -> Settings:
+    """Settings of a demo: its own directory and keys, nothing of the environment, and then `changes`."""
     digest = sha256(api_key.encode()).hexdigest()
     return IsolatedSettings.model_validate(
         {
@@ -75,6 +93,7 @@ def demo_settings(folder: Path, *, base_url: str, simulator_url: str, api_key: s
             "qpay_invoice_code": "TEST_INVOICE",
             "tulbur_secret_keys": secrets.token_urlsafe(32),
             "tulbur_api_keys": f"demo:admin+read+refund+write:{digest}",
+            **(changes or {}),
         }
     )
 
@@ -90,6 +109,8 @@ class QuietServer(uvicorn.Server):
 def _config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=BoundedHttp,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="on",

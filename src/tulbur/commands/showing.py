@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tulbur.core.session import ExceptionName, Status
-from tulbur.errors import SettingsError
+from tulbur.errors import Invalid, SettingsError
 from tulbur.ports import SessionQuery
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def _print_outcome(outcome: Outcome) -> None:
         table.add_row(what, is_, "[green]ok[/green]" if fine else "[red]no[/red]")
     out.print(table)
     if outcome.problem:
-        out.print(f"[red]failed[/red]: {outcome.problem}", markup=True)
+        out.print("[red]failed[/red]:", end=" ")
+        out.print(outcome.problem, markup=False)
 
 
 def serve_demo(*, port: int | None, as_json: bool) -> None:
@@ -142,17 +143,31 @@ async def _addresses(demo: Demo) -> Mapping[str, str | None]:
 # --- sessions and stats ----------------------------------------------------------------------------------------------
 
 
-def session_query(*, status: str | None, exception: str | None, user_id: str | None, limit: int) -> SessionQuery:
+def session_query(
+    *,
+    limit: int,
+    status: str | None = None,
+    exception: str | None = None,
+    user_id: str | None = None,
+    cursor: str | None = None,
+) -> SessionQuery:
     """The query a person typed.
 
     Raises:
-        SettingsError: a status or exception that does not exist.
+        SettingsError: a status or exception that does not exist, or a cursor that is not one.
     """
+    from tulbur.web.queries import read_cursor  # noqa: PLC0415
+
+    try:
+        position = read_cursor(cursor) if cursor else None
+    except Invalid as wrong:
+        raise SettingsError(wrong.message) from None
     try:
         return SessionQuery(
             status=Status(status.upper()) if status else None,
             exception=ExceptionName(exception) if exception else None,
             user_id=user_id,
+            cursor=position,
             limit=limit,
         )
     except ValueError as wrong:
@@ -163,17 +178,21 @@ def session_query(*, status: str | None, exception: str | None, user_id: str | N
 
 async def session_page(tulbur: Tulbur, query: SessionQuery) -> Mapping[str, Any]:
     """A page of sessions in the shape of `GET /v1/sessions`."""
+    from tulbur.web.queries import next_cursor  # noqa: PLC0415
     from tulbur.web.shapes import session_shape  # noqa: PLC0415
 
     found = await tulbur.store.find(query)
-    return {"items": [session_shape(s, tulbur.links).model_dump(mode="json") for s in found], "next_cursor": None}
+    items = [session_shape(s, tulbur.links).model_dump(mode="json") for s in found]
+    return {"items": items, "next_cursor": await next_cursor(tulbur.store, query, found)}
 
 
-def print_sessions(items: Sequence[Mapping[str, Any]]) -> None:
+def print_sessions(page: Mapping[str, Any]) -> None:
     table = Table("id", "status", "exceptions", "amount", "user", "created")
-    for s in items:
+    for s in page["items"]:
         table.add_row(s["id"], s["status"], " ".join(s["exceptions"]), s["amount"], s["user_id"], s["created_at"])
     out.print(table)
+    if page["next_cursor"]:
+        out.print(f"There are more: --cursor {page['next_cursor']}", markup=False)
 
 
 def print_session(session: Mapping[str, Any]) -> None:
@@ -190,8 +209,11 @@ def print_session(session: Mapping[str, Any]) -> None:
 
 async def store_stats(settings: Settings) -> Mapping[str, Any]:
     """The counts in the shape of `GET /v1/stats`."""
+    from tulbur.commands.migrating import require_database  # noqa: PLC0415
     from tulbur.web.shapes import stats_shape  # noqa: PLC0415
     from tulbur.wiring import now, open_store  # noqa: PLC0415
+
+    require_database(settings)
 
     store = open_store(settings)
     await store.start()

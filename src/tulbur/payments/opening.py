@@ -34,8 +34,12 @@ RECEIVER_CODE: Final = "terminal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRequest:
-    """A checkout to open; amounts in möngö, `amount` whole tugrik. `scope` is whose Idempotency-Key it is."""
+    """A checkout to open; amounts in möngö, `amount` whole tugrik. `scope` is whose Idempotency-Key it is.
 
+    `id` is given by callers whose sessions have a name already; without it one is made.
+    """
+
+    id: str | None = None
     user_id: str
     amount: Mongo
     items: tuple[Item, ...] = ()
@@ -57,6 +61,7 @@ async def open_session(desk: Desk, request: OpenRequest) -> Session:
 
     Raises:
         Invalid: the cart does not add up, or the key was used with another body.
+        SessionExists: there is a session of this id, and no key that says it is a repeat.
         IdempotencyRunning: the first request with this key is still under way.
         ProviderUnavailable, ProviderRefused: the session is stored, `session_id` names it; repeat with the same key.
     """
@@ -80,7 +85,7 @@ async def open_session(desk: Desk, request: OpenRequest) -> Session:
 def _first(desk: Desk, request: OpenRequest) -> Session:
     now = desk.clock()
     session = Session(
-        id=desk.new_id(),
+        id=request.id or desk.new_id(),
         user_id=request.user_id,
         amount=request.amount,
         items=request.items,

@@ -95,9 +95,11 @@ class Payments:
         for _ in range(MOST_COMMITS):
             before = await self.desk.store.get(session_id)
             now = self.desk.clock()
-            if before is None or steps.hints_full(before, payment_id):
-                await self._keep_unmatched(session_id, payment_id, known=before is not None)
+            if before is None:
+                await self._keep_unmatched(session_id, payment_id)
                 return None
+            if payment_id and steps.hints_full(before, payment_id):
+                return await self._keep_overflow(before, payment_id)
             is_new = bool(payment_id) and all(hint.payment_id != payment_id for hint in before.hints)
             hinted = steps.hinted(before, payment_id, now)
             if hinted is before and not _worth_asking(before, payment_id, now):
@@ -110,19 +112,38 @@ class Payments:
                 return after.committed(), after is not hinted
         raise StoreUnavailable("the session is being changed too often; try again")
 
-    async def _keep_unmatched(self, session_id: str, payment_id: str, *, known: bool) -> None:
+    async def _keep_overflow(self, session: Session, payment_id: str) -> tuple[Session, bool]:
+        """A session holds no more ids: this one is kept as unmatched, and our own invoices are asked about instead.
+
+        The payment behind it, if there is one, is on one of them; its commit claims the unmatched row.
+        """
+        is_new = await self._keep_unmatched(session.id, payment_id)
+        asked = False
+
+        def claim(stored: Session) -> Session:
+            nonlocal asked
+            now = self.desk.clock()
+            hinted = steps.hinted(stored, "", now)
+            after = steps.asked(hinted, Reason.CALLBACK, now, new_hint=is_new)
+            asked = after is not hinted
+            return after
+
+        return await self.desk.step(session.id, claim), asked
+
+    async def _keep_unmatched(self, session_id: str, payment_id: str) -> bool:
+        """Keep a payment id that belongs to no session we can tell; False when it was kept already."""
         now = self.desk.clock()
-        if not known:
-            self.desk.sink.unmatched(session_id, payment_id)
-        if payment_id:
-            await self.desk.store.record_unmatched(
-                Unmatched(
-                    payment_id=payment_id,
-                    seen_at=now,
-                    due_at=now + UNMATCHED_SECONDS * SECOND,
-                    hinted_session_id=session_id,
-                )
+        self.desk.sink.unmatched(session_id, payment_id)
+        if not payment_id:
+            return False
+        return await self.desk.store.record_unmatched(
+            Unmatched(
+                payment_id=payment_id,
+                seen_at=now,
+                due_at=now + UNMATCHED_SECONDS * SECOND,
+                hinted_session_id=session_id,
             )
+        )
 
     async def _look_within(self, session: Session, seconds: float) -> Session:
         """Ask, but wait only so long: the hint is durable, and the look goes on by itself."""

@@ -1,41 +1,282 @@
-"""The two things in which the databases differ for us: how to insert only what is new, and what time it is."""
+"""Everything in which the databases differ for us: what they are told, and what their errors mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Executable, Select, Table, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, Select, Table, insert, literal_column, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tulbur.core.session import Micros
+from tulbur.errors import StoreUnavailable
 
-_INSERTS: Final[Mapping[str, Callable[[Table], Executable]]] = {
-    "sqlite": lambda table: sqlite_insert(table).on_conflict_do_nothing(),
+BYTEWISE: Final[Mapping[str, str]] = {
+    "postgresql": "C",
+    "mysql": "utf8mb4_0900_bin",
+    "mariadb": "utf8mb4_nopad_bin",
 }
+"""The collations under which S1, s1 and "S1 " are three; SQLite compares text so by itself."""
 
-_CLOCKS: Final[Mapping[str, Select[int]]] = {
-    # SQLite's own time has milliseconds; 2440587.5 is 1970-01-01 as a Julian day.
-    "sqlite": select(
-        literal_column("CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000", BigInteger)
-    ),
-}
+# --- inserting what is new -----------------------------------------------------------------------------------------
+
+_DUPLICATE: Final = 1062
 
 
 @cache
 def _insert(dialect: str, table: Table) -> Executable:
-    return _INSERTS[dialect](table)
+    if dialect == "sqlite":
+        return sqlite_insert(table).on_conflict_do_nothing()
+    if dialect == "postgresql":
+        # asyncpg counts no rows of several executions; those that come back are counted instead.
+        return postgresql_insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
+    # Not INSERT IGNORE: that would also let through what is too long, or null.
+    return insert(table)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows that break no unique key; how many were inserted."""
-    statement = _insert(connection.dialect.name, table)
-    # Without this option SQLAlchemy promises a row count for UPDATE and DELETE only.
-    done = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
-    return done.rowcount
+    dialect = connection.dialect.name
+    statement = _insert(dialect, table)
+    if dialect == "sqlite":
+        # Without this option SQLAlchemy promises a row count for UPDATE and DELETE only.
+        return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+    if dialect == "postgresql":
+        return len(connection.execute(statement, rows).all())
+    return sum(_inserted(connection, statement, row) for row in rows)
+
+
+def _inserted(connection: Connection, statement: Executable, row: Mapping[str, Any]) -> bool:
+    try:
+        connection.execute(statement, row)
+    except IntegrityError as error:
+        # MySQL undoes this one statement and goes on with the transaction.
+        if code(error) != _DUPLICATE:
+            raise
+        return False
+    return True
+
+
+# --- the clock -----------------------------------------------------------------------------------------------------
+
+
+def _micros(expression: str) -> Select[int]:
+    return select(literal_column(expression, BigInteger))
+
+
+_MYSQL_CLOCK: Final = _micros("CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
+_CLOCKS: Final[Mapping[str, Select[int]]] = {
+    # SQLite's own time has milliseconds; 2440587.5 is 1970-01-01 as a Julian day.
+    "sqlite": _micros("CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"),
+    "postgresql": _micros("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"),
+    "mysql": _MYSQL_CLOCK,
+    "mariadb": _MYSQL_CLOCK,
+}
 
 
 def database_clock(connection: Connection) -> Micros:
     """The time by the clock that all processes on this database share."""
     return connection.execute(_CLOCKS[connection.dialect.name]).scalar_one()
+
+
+# --- the order of rows in which a column is null ---------------------------------------------------------------------
+
+
+def order_of(
+    connection: Connection, null: ColumnElement[Any], *columns: ColumnElement[Any]
+) -> Sequence[ColumnElement[Any]]:
+    """The order `columns` of rows in which `null` is null, by an index over all of them.
+
+    PostgreSQL sees that the index has it only when `null` is named; MySQL and MariaDB only when it is not.
+    """
+    return (null, *columns) if connection.dialect.name == "postgresql" else columns
+
+
+# --- sessions with a server ----------------------------------------------------------------------------------------
+
+LOCK_SECONDS: Final = 5
+"""How long a statement waits for another transaction's lock."""
+
+
+def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
+    """What a session starts with.
+
+    No `statement_timeout`: it would cut short a COMMIT that waits for its standby, and call that a success.
+    """
+    return {
+        "application_name": "tulbur",
+        "timezone": "UTC",
+        "lock_timeout": f"{lock_seconds}s",
+        "idle_in_transaction_session_timeout": "60s",
+        "default_transaction_isolation": "read committed",
+    }
+
+
+def mysql_settings(lock_seconds: int = LOCK_SECONDS) -> Sequence[str]:
+    """What a session is told first."""
+    strict = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
+    # The driver logs warnings, and in strict mode none of them is about our data.
+    quiet = "sql_notes = 0, max_error_count = 0"
+    chosen = f"sql_mode = '{strict}', time_zone = '+00:00', default_storage_engine = 'InnoDB', {quiet}"
+    return (
+        f"SET SESSION {chosen}, innodb_lock_wait_timeout = {lock_seconds}",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    )
+
+
+BEGIN: Final[Mapping[str, str]] = {
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    "mysql": "START TRANSACTION READ WRITE",
+    "mariadb": "START TRANSACTION READ WRITE",
+}
+
+# --- a lock for migrations -----------------------------------------------------------------------------------------
+
+_MIGRATION_KEY: Final = 0x74756C627572  # "tulbur"
+
+
+def take_migration_lock(connection: Connection, seconds: float) -> None:
+    """Wait until no other process migrates this database; the lock ends with the connection.
+
+    Raises:
+        StoreUnavailable: another process held it all the time.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET lock_timeout = '{max(1, round(seconds * 1000))}ms'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
+        return
+    # A name of at most 64 characters, for this database alone.
+    lock = f"GET_LOCK(CONCAT('tulbur-', MD5(DATABASE())), {seconds:.3f})"
+    if connection.exec_driver_sql(f"SELECT {lock}").scalar() != 1:
+        raise StoreUnavailable("another process holds the database locked")
+
+
+def lock_tables(connection: Connection, tables: Sequence[str]) -> None:
+    """Keep everybody else from writing these until the transaction, or the connection, ends."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+    else:
+        connection.exec_driver_sql("LOCK TABLES " + ", ".join(f"{table} WRITE" for table in tables))
+
+
+# --- what errors mean ----------------------------------------------------------------------------------------------
+
+
+class Verdict(Enum):
+    """What is to be done after an error inside a transaction."""
+
+    AGAIN = "again"  # rolled back for no fault of ours: run the whole transaction again
+    LOST = "lost"  # the connection is gone
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """One database's codes; `messages` in plain words, never with what the database says: that may hold data."""
+
+    again: frozenset[str | int]
+    lost: frozenset[str | int]
+    undone: frozenset[str | int]
+    """A COMMIT answered so has changed nothing; any other error leaves that open."""
+    messages: Mapping[str | int, str] = field(default_factory=dict)
+
+
+_POSTGRESQL: Final = _Errors(
+    # serialization failure, deadlock, lock timeout, unique violation (two publishers), plan of an old schema
+    again=frozenset({"40001", "40P01", "55P03", "23505", "0A000"}),
+    lost=frozenset({"57P01", "57P02", "57P05", "25P03", "08000", "08003", "08006", "08007"}),
+    undone=frozenset({"40001", "40P01", "23505"}),
+    messages={
+        "28P01": "it refuses this user or password: correct DATABASE_URL",
+        "28000": "it refuses this user, or wants TLS: correct DATABASE_URL",
+        "3D000": "there is no database of that name: create it, or correct DATABASE_URL",
+        "42501": "this user may not do that: grant it the rights on its database",
+        "25006": "the database cannot be written: it is read-only",
+        "40P01": "transactions got in each other's way too often",
+        "40001": "transactions got in each other's way too often",
+        "55P03": "another process holds the database locked",
+        "53100": "the disk is full",
+        "53300": "it takes no more connections: raise max_connections, or run fewer processes",
+        "57P03": "it is starting or stopping",
+    },
+)
+_MYSQL: Final = _Errors(
+    # deadlock (and Galera's conflict at COMMIT), lock timeout, unique violation (two publishers), record changed
+    again=frozenset({1213, 1205, 1062, 1020}),
+    lost=frozenset({1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031}),
+    undone=frozenset({1213, 1020}),
+    messages={
+        1044: "this user may not use that database: correct DATABASE_URL, or grant it the rights",
+        1045: "it refuses this user or password: correct DATABASE_URL",
+        1698: "it refuses this user or password: correct DATABASE_URL",
+        1049: "there is no database of that name: create it, or correct DATABASE_URL",
+        1142: "this user may not do that: grant it the rights on its database",
+        1021: "the disk is full",
+        1114: "the disk is full",
+        1040: "it takes no more connections: raise max_connections, or run fewer processes",
+        1203: "it takes no more connections: raise max_connections, or run fewer processes",
+        1205: "another process holds the database locked",
+        1213: "transactions got in each other's way too often",
+        1290: "the database cannot be written: it is read-only",
+        1792: "the database cannot be written: it is read-only",
+        1836: "the database cannot be written: it is read-only",
+    },
+)
+
+
+def code(error: BaseException) -> str | int:
+    """PostgreSQL's SQLSTATE or MySQL's number; "" when the error is of neither."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    first = next(iter(getattr(original, "args", ())), "")
+    if isinstance(first, int) and not isinstance(original, OSError):
+        return first
+    state = getattr(original, "sqlstate", None)
+    return state if isinstance(state, str) else ""
+
+
+def verdict(error: BaseException) -> Verdict:
+    """What an error inside a transaction, before COMMIT, calls for."""
+    found = code(error)
+    if found in _errors(found).again:
+        return Verdict.AGAIN
+    broken = isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return Verdict.LOST if broken or found in _errors(found).lost else Verdict.REFUSED
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether a COMMIT that was answered so has certainly changed nothing."""
+    found = code(error)
+    return found in _errors(found).undone
+
+
+def explained(error: BaseException) -> str:
+    """The error in our words and without anything the database quoted."""
+    found = code(error)
+    known = _errors(found).messages.get(found)
+    if known:
+        return known
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    cause = original.__cause__ or original
+    if verdict(error) is Verdict.LOST and not isinstance(cause, OSError):
+        return "the connection was lost, or it did not answer in time"
+    if isinstance(cause, OSError):
+        return f"it cannot be reached ({_reason(cause)})"
+    return f"it refused: {type(cause).__name__}" + (f" ({found})" if found else "")
+
+
+def _reason(error: OSError) -> str:
+    # asyncio puts the address there; the error's own text is plainer. Name look-ups have negative numbers.
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
+
+
+def _errors(found: str | int) -> _Errors:
+    return _MYSQL if isinstance(found, int) else _POSTGRESQL

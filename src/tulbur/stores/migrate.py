@@ -1,4 +1,4 @@
-"""The schema, brought up and down by Alembic under the database's own lock; and whether this code can use it.
+"""The schema, brought up and down by Alembic under a lock of the database's; and whether this code can use it.
 
 A revision is named `<number>_min<number>`: its own number, and the lowest schema number whose code may still use the
 database. So the release before keeps running on a newer schema until a revision says that it cannot.
@@ -7,20 +7,17 @@ database. So the release before keeps running on a newer schema until a revision
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
 
 from tulbur.errors import Conflict, SettingsError
+from tulbur.stores.backup import restore as restored
+from tulbur.stores.places import Place, place
 from tulbur.stores.schema import VERSION_TABLE
-from tulbur.stores.sqlite_file import connect, database_path, translated
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -56,19 +53,25 @@ def up(url: str | Path) -> SchemaStatus:
         SettingsError: a newer release made this schema.
         StoreUnavailable: the database cannot be opened, or its lock was not to be had.
     """
+    with _one_at_a_time:
+        return place(url).locked(_up, LOCK_SECONDS)
+
+
+def _up(connection: Connection) -> SchemaStatus:
     from alembic import command  # noqa: PLC0415 - slow to import, and rarely needed
 
-    with _locked(database_path(url)) as connection:
-        current = _current(connection)
-        if current is None or current in _revisions():
-            command.upgrade(_config(connection), "head")
-        else:
-            refuse_unusable(current)
-        return _status(connection)
+    current = _current(connection)
+    if current is None or current in _revisions():
+        command.upgrade(_config(connection), "head")
+    else:
+        refuse_unusable(current)
+    return _status(connection)
 
 
 def down(url: str | Path, *, confirm: str, stamp: str, to: str = "base") -> Path:
-    """Take the schema back to revision `to` after a backup beside the database; where the backup is.
+    """Take the schema back to revision `to` after a backup; where the backup is.
+
+    A SQLite file is copied beside itself; a server's tables go to the working directory, for `restore`.
 
     Args:
         url: the database.
@@ -77,38 +80,60 @@ def down(url: str | Path, *, confirm: str, stamp: str, to: str = "base") -> Path
         to: the revision to go back to; "base" removes every table of ours and what is in them.
 
     Raises:
-        Conflict: `confirm` is not the database's name, or that backup exists already.
+        Conflict: `confirm` is not the database's name, there is nothing to take down, or that backup exists already.
         SettingsError: the code does not know the schema it is to take back.
         StoreUnavailable: the database cannot be opened, or its lock was not to be had.
     """
+    found = place(url)
+    if confirm != found.name:
+        raise Conflict(f"the database is called {found.name}: confirm with this name")
+    with _one_at_a_time:
+        return found.locked(lambda c: _down(c, found, stamp, to), LOCK_SECONDS)
+
+
+def _down(connection: Connection, found: Place, stamp: str, to: str) -> Path:
     from alembic import command  # noqa: PLC0415 - slow to import, and rarely needed
 
-    path = database_path(url)
-    if confirm != path.name:
-        raise Conflict(f"the database is called {path.name}: confirm with this name")
-    with _locked(path) as connection:
-        current = _current(connection)
-        if current is not None and current not in _revisions():
-            raise SettingsError("a newer release of tulbur made this schema: take it down with that release")
-        backup = _backup(path, stamp)
-        command.downgrade(_config(connection), to)
-        if to == "base":
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
+    current = _current(connection)
+    if current is None:
+        raise Conflict(f"there are no tables of tulbur in {found.name}")
+    if current not in _revisions():
+        raise SettingsError("a newer release of tulbur made this schema: take it down with that release")
+    backup = found.back_up(connection, stamp, current)
+    command.downgrade(_config(connection), to)
+    if to == "base":
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
     return backup
+
+
+def restore(url: str | Path, backup: Path) -> int:
+    """Put a backup that `down` made of a server's database into one that was migrated and is empty; the rows put back.
+
+    Raises:
+        Conflict: there are rows already.
+        SettingsError: this is no such backup, or one of another schema.
+        StoreUnavailable: the database cannot be opened, or its lock was not to be had.
+    """
+    with _one_at_a_time:
+        return place(url).locked(lambda c: restored(c, backup, _current(c)), LOCK_SECONDS)
 
 
 def status(url: str | Path) -> SchemaStatus:
     """Which revision the database has, and which are still to come."""
-    path = database_path(url)
-    if not path.exists():
+    found = place(url)
+    if not found.exists():
         return SchemaStatus(None, HEAD, _revisions())
-    with closing(connect(path, LOCK_SECONDS)) as connection, _translating():
-        return _status(connection)
+    return found.read(_status, LOCK_SECONDS)
 
 
 def is_empty(connection: Connection) -> bool:
     """Whether there is no table of ours; other tables are not our business."""
     return not any(name.startswith("tulbur_") for name in inspect(connection).get_table_names())
+
+
+def has_tables(url: str | Path) -> bool:
+    """Whether there is a table of ours in this database, which exists."""
+    return not place(url).read(is_empty, LOCK_SECONDS)
 
 
 def check(connection: Connection) -> None:
@@ -166,32 +191,3 @@ def _config(connection: Connection | None) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[Connection]:
-    """The database under its writing lock: all of what happens inside is committed, or nothing of it."""
-    with _one_at_a_time, closing(connect(path, LOCK_SECONDS)) as connection, _translating():
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield connection
-        connection.exec_driver_sql("COMMIT")
-
-
-@contextmanager
-def _translating() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise translated(error) from error
-
-
-def _backup(path: Path, stamp: str) -> Path:
-    """Copy the committed state; the caller holds the lock on another connection, so nothing changes meanwhile."""
-    backup = path.with_name(f"{path.name}.{stamp}.backup")
-    try:
-        backup.open("xb").close()
-    except FileExistsError:
-        raise Conflict(f"there is a backup {backup.name} already: choose another stamp") from None
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
-        source.backup(target)
-    return backup

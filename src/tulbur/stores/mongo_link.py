@@ -1,6 +1,7 @@
 """One client of a MongoDB replica set: transactions that are retried as a whole, and what its errors mean.
 
-What is begun is ended: a caller that is cancelled leaves no transaction behind, for each runs in a task of its own.
+What is begun is ended: a caller that is cancelled leaves no transaction and no half-open connection behind, since
+each call runs in a task of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tulbur.core.session import Micros
 from tulbur.errors import CommitUnknown, SettingsError, StoreUnavailable
 from tulbur.stores.mongo_documents import Document
 from tulbur.stores.mongo_errors import refused_start, translated
+from tulbur.stores.mongo_schema import SCHEMA
 from tulbur.stores.sending import sent
 
 T = TypeVar("T")
@@ -37,17 +39,17 @@ DATABASE: Final = "tulbur"
 SECONDS: Final = 10.0
 """Longest time of one call, with everything that is sent again in it."""
 
-SENDINGS_IN_TIME: Final = 3
-"""A commit that hangs is given up after this part of the time, so that what became of it can still be asked."""
+PART: Final = 1 / 3
+"""Of that time: what hangs is given up after this part, so that it can be sent again over a new connection."""
 
-ABORT_SECONDS: Final = 2.0
-"""Longest wait for a transaction to be undone; after that MongoDB does it by itself, within a minute."""
-
-MOST_COMMITS: Final = 3
+MOST_COMMITS: Final = 2
 """Times one transaction's commit is asked for when the answer was lost, besides what PyMongo does."""
 
+MOST_READS: Final = 2
+"""Times something is read when nobody answers: the first time may have met a connection that is dead."""
+
 MOST_WAITING: Final = 1000
-"""Transactions that may be under way or wait for a connection."""
+"""Calls that may be under way or wait for a connection."""
 
 MOST_CONNECTIONS: Final = 50
 LONGEST_PAUSE_SECONDS: Final = 0.05
@@ -103,6 +105,7 @@ class MongoLink:
         self.url = url
         self._send_commit = send_commit
         self._seconds = seconds
+        self._part = seconds * PART
         self._most_waiting = most_waiting
         self._client: AsyncMongoClient[Document] | None = None
         self._running: set[asyncio.Task[Any]] = set()
@@ -141,11 +144,7 @@ class MongoLink:
         Raises:
             StoreUnavailable: no answer in time.
         """
-        try:
-            with pymongo.timeout(self._seconds):
-                return await doing(Work(self._database()))
-        except PyMongoError as error:
-            raise translated(error) from error
+        return await self._to_its_end(self._read(doing))
 
     async def write(self, doing: Doing[T]) -> T:
         """Run `doing` in one transaction, again as a whole while MongoDB asks for that.
@@ -189,46 +188,60 @@ class MongoLink:
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone
 
+    async def _read(self, doing: Doing[T]) -> T:
+        work = Work(self._database())
+        for more in reversed(range(MOST_READS)):
+            try:
+                with pymongo.timeout(self._part):
+                    return await doing(work)
+            except PyMongoError as error:
+                if not (more and error.timeout):
+                    raise translated(error) from error
+        raise AssertionError("the last time raises")
+
     async def _session(self, doing: Doing[T], *, surely: bool) -> T:
         """Every sending is a later transaction of one session: MongoDB itself ends the one before, if it is open."""
         database = self._database()
+        until = time.monotonic() + self._seconds
         async with database.client.start_session() as session:
 
             async def send() -> T:
-                return await self._send(Work(database, session), session, doing)
+                return await self._send(Work(database, session), session, doing, until)
 
             try:
-                with pymongo.timeout(self._seconds):
-                    return await (sent(send) if surely else send())
+                return await (sent(send) if surely else send())
+            except CommitUnknown:
+                await self._supersede(session)
+                raise
             finally:
-                await _abort(session)
+                await self._abort(session)
 
-    async def _send(self, work: Work, session: AsyncClientSession, doing: Doing[T]) -> T:
-        until = time.monotonic() + self._seconds / SENDINGS_IN_TIME
-        with pymongo.timeout(self._seconds / SENDINGS_IN_TIME):
-            attempt = 0
-            while True:
-                try:
-                    return await self._try(work, session, doing)
-                except _Again as again:
-                    if time.monotonic() >= until:
-                        raise StoreUnavailable("the database is busy with other transactions; try again") from again
-                attempt += 1
-                await _pause(attempt)
+    async def _send(self, work: Work, session: AsyncClientSession, doing: Doing[T], until: float) -> T:
+        attempt = 0
+        busy: _Again | None = None
+        while time.monotonic() < until:
+            try:
+                return await self._try(work, session, doing)
+            except _Again as again:
+                busy = again
+            attempt += 1
+            await _pause(attempt)
+        raise StoreUnavailable("the database is busy with other transactions; try again") from busy
 
     async def _try(self, work: Work, session: AsyncClientSession, doing: Doing[T]) -> T:
         await session.start_transaction(
             read_concern=ReadConcern("snapshot"), write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
         )
         try:
-            result = await doing(work)
+            with pymongo.timeout(self._part):
+                result = await doing(work)
         except PyMongoError as error:
-            await _abort(session)
+            await self._abort(session)
             if error.has_error_label("TransientTransactionError") or is_duplicate(error):
                 raise _Again from error
             raise translated(error) from error
         except BaseException:
-            await _abort(session)
+            await self._abort(session)
             raise
         await self._commit(session)
         return result
@@ -236,7 +249,8 @@ class MongoLink:
     async def _commit(self, session: AsyncClientSession) -> None:
         for more in reversed(range(MOST_COMMITS)):
             try:
-                await self._send_commit(session)
+                with pymongo.timeout(self._part):
+                    await self._send_commit(session)
             except PyMongoError as error:
                 if error.has_error_label("TransientTransactionError"):
                     raise _Again from error
@@ -244,6 +258,18 @@ class MongoLink:
                     raise CommitUnknown from error
             else:
                 return
+
+    async def _supersede(self, session: AsyncClientSession) -> None:
+        """Begin a later transaction: if the one before is still open, MongoDB ends it, and nobody waits for it."""
+        with suppress(PyMongoError), pymongo.timeout(self._part):
+            await session.start_transaction()
+            await self._database()[SCHEMA].find_one({}, session=session)
+
+    async def _abort(self, session: AsyncClientSession) -> None:
+        """Undo the transaction, in a time of its own: one that stays open is in everybody's way for a minute."""
+        if session.in_transaction:
+            with suppress(PyMongoError), pymongo.timeout(self._part):
+                await session.abort_transaction()
 
 
 class _Again(Exception):
@@ -269,12 +295,6 @@ def check_server(hello: Document) -> None:
         )
     if hello["maxWireVersion"] < WIRE_VERSION:
         raise SettingsError("DATABASE_URL: MongoDB 6.0 or later is needed.")
-
-
-async def _abort(session: AsyncClientSession) -> None:
-    if session.in_transaction:
-        with suppress(PyMongoError), pymongo.timeout(ABORT_SECONDS):
-            await session.abort_transaction()
 
 
 async def _pause(attempt: int) -> None:

@@ -10,28 +10,26 @@ from sqlalchemy import Connection, bindparam, exists, func, not_, select
 from tulbur.core.session import Micros
 from tulbur.ports import NumberedEvent
 from tulbur.stores import rows
+from tulbur.stores.dialects import order_of
 from tulbur.stores.rows import EventState, page
 from tulbur.stores.schema import events
+
+MOST_LOOKS: Final = 10
+"""Times a publisher looks for events of which others have not just taken all."""
 
 _NUMBER: Final = events.update().where(events.c.id == bindparam("of_id"), events.c.state == EventState.UNNUMBERED)
 
 
 def publish(connection: Connection, limit: int, *, deliver: bool = True) -> int:
     """Give the next numbers; two publishers at once would meet at the unique number, and one starts again."""
-    oldest = (
-        select(events.c.session_id)
-        .where(events.c.state == EventState.UNNUMBERED, events.c.no.is_(None))
-        .order_by(events.c.at, events.c.id)
-        .limit(page(limit))
-    )
-    session_ids = set(connection.execute(oldest).scalars())
-    if not session_ids:
+    ids: list[str] = []
+    for _ in range(MOST_LOOKS):
+        session_ids = _with_oldest(connection, limit)
+        ids = _unnumbered(connection, session_ids, limit)
+        if ids or not session_ids:
+            break
+    if not ids:
         return 0
-    # `+ 0`: by session is the short way, however few events a planner expects to be unnumbered.
-    waiting = select(events.c.id, events.c.session_id, events.c.seq, events.c.at).where(
-        events.c.session_id.in_(session_ids), events.c.state + 0 == EventState.UNNUMBERED
-    )
-    ids = rows.in_order(connection.execute(waiting).mappings().all(), limit)
     last = connection.execute(select(func.max(events.c.no))).scalar() or 0
     state = EventState.NUMBERED if deliver else EventState.DELIVERED
     numbered = [{"of_id": id_, "no": number, "state": state} for number, id_ in enumerate(ids, last + 1)]
@@ -39,14 +37,40 @@ def publish(connection: Connection, limit: int, *, deliver: bool = True) -> int:
     return len(numbered)
 
 
+def _with_oldest(connection: Connection, limit: int) -> set[str]:
+    """The sessions of the events that have waited longest for a number."""
+    oldest = (
+        select(events.c.session_id)
+        .where(events.c.state == EventState.UNNUMBERED, events.c.no.is_(None))
+        .order_by(*order_of(connection, events.c.no, events.c.at, events.c.id))
+        .limit(page(limit))
+    )
+    return set(connection.execute(oldest).scalars())
+
+
+def _unnumbered(connection: Connection, session_ids: set[str], limit: int) -> list[str]:
+    """Ids in the order of their numbers to be; locked, so that what another publisher has numbered is found no more."""
+    if not session_ids:
+        return []
+    # `+ 0`: by session is the short way, however few events a planner expects to be unnumbered.
+    waiting = (
+        select(events.c.id, events.c.session_id, events.c.seq, events.c.at)
+        .where(events.c.session_id.in_(session_ids), events.c.state + 0 == EventState.UNNUMBERED)
+        .order_by(events.c.session_id, events.c.seq)
+        .with_for_update()
+    )
+    return rows.in_order(connection.execute(waiting).mappings().all(), limit)
+
+
 def claim_events(
     connection: Connection, *, clock: Micros, owner: str, limit: int, lease_seconds: float
 ) -> list[NumberedEvent]:
     earlier = events.alias("earlier")
+    # `+ 0`: by session is the short way to a handful, not by state to all that wait.
     blocked = exists().where(
         earlier.c.session_id == events.c.session_id,
         earlier.c.seq < events.c.seq,
-        earlier.c.state.in_(rows.UNDELIVERED),
+        (earlier.c.state + 0).in_(rows.UNDELIVERED),
     )
     ready = (
         select(events)

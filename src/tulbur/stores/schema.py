@@ -8,26 +8,28 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
+from tulbur.stores.dialects import BYTEWISE
+
 VERSION_TABLE: Final = "tulbur_alembic_version"
-
-_MOST_BYTES: Final = 16_000_000
-
-# SQLite compares text as bytes by itself; elsewhere S1, s1 and "S1 " are three only under these collations.
-_BYTEWISE: Final = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
 
 
 def _text(length: int = 255) -> TypeEngine[str]:
     """Text that is compared as bytes by every engine."""
     kind = String(length)
-    for dialect, collation in _BYTEWISE.items():
+    for dialect, collation in BYTEWISE.items():
         kind = kind.with_variant(String(length, collation=collation), dialect)
     return kind
 
 
-def _bytes() -> LargeBinary:
-    return LargeBinary(_MOST_BYTES)
+def _long_text() -> TypeEngine[str]:
+    return Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def _bytes() -> TypeEngine[bytes]:
+    return LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
 
 
 metadata = MetaData()
@@ -99,7 +101,7 @@ payments = Table(
     Column("refund_due", BigInteger, nullable=False),
     Column("refunded", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
-    Column("raw", Text, nullable=False),  # of unmatched ones only: a session's document has its own
+    Column("raw", _long_text(), nullable=False),  # of unmatched ones only: a session's document has its own
     Index("tulbur_payments_session", "session_id", "seen_at", "payment_id"),
     Index("tulbur_payments_refund_due", "refund_due", "currency"),
 )
@@ -132,7 +134,7 @@ events = Table(
     Column("lease_owner", _text()),
     Column("lease_until", BigInteger, nullable=False),
     Column("commit_id", _text(64), nullable=False),
-    Column("data", Text, nullable=False),
+    Column("data", _long_text(), nullable=False),
     Index("tulbur_events_session", "session_id", "seq", unique=True),
     Index("tulbur_events_no", "no", unique=True),
     Index("tulbur_events_outbox", "state", "no", "at"),
@@ -143,8 +145,8 @@ tokens = Table(
     "tulbur_tokens",
     metadata,
     Column("login", _text(), primary_key=True),
-    Column("access_token", Text, nullable=False),
-    Column("refresh_token", Text, nullable=False),
+    Column("access_token", _long_text(), nullable=False),
+    Column("refresh_token", _long_text(), nullable=False),
     Column("expires_at", BigInteger, nullable=False),
 )
 

@@ -25,14 +25,14 @@ async def sent(send: Callable[[], Awaitable[T]]) -> T:
         CommitUnknown: no sending was answered after one whose answer was lost.
         StoreUnavailable: the first sending did not happen.
     """
-    lost = False
+    lost: CommitUnknown | None = None
     for _ in range(MOST_SENDS):
         try:
             return await send()
-        except CommitUnknown:
-            lost = True
+        except CommitUnknown as unknown:
+            lost = unknown
         except StoreUnavailable as silent:
-            if not lost:
+            if lost is None:
                 raise
             raise CommitUnknown from silent
-    raise CommitUnknown
+    raise lost or CommitUnknown

@@ -26,6 +26,8 @@ MOST_WAITING: Final = 1000
 BUSY_SECONDS: Final = 10.0
 """How long a transaction is tried while other processes hold the lock."""
 
+REPLACED: Final = "the database file was moved or replaced: put it back, or restart tulbur to use what is there now"
+
 SHORT_WAIT_MILLISECONDS: Final = 10
 """How long SQLite itself waits for the writing lock in each try."""
 
@@ -48,6 +50,7 @@ class SqliteStore(SqlStore):
         self._most_waiting = most_waiting
         self._writer: Lane | None = None
         self._reader: Lane | None = None
+        self._file: tuple[int, int] | None = None
 
     async def start(self) -> None:
         if self._writer is not None:
@@ -56,6 +59,7 @@ class SqliteStore(SqlStore):
         self._reader = Lane("read", lambda: connect(self.path, self._busy_seconds, read_only=True), self._most_waiting)
         try:
             await self._writer.run(self._prepare)
+            self._file = _identity(self.path)
             await self.ping()
         except BaseException:
             await self.stop()
@@ -63,6 +67,7 @@ class SqliteStore(SqlStore):
 
     async def stop(self) -> None:
         reader, writer, self._reader, self._writer = self._reader, self._writer, None, None
+        self._file = None
         try:
             if reader is not None:
                 await reader.close()
@@ -76,11 +81,13 @@ class SqliteStore(SqlStore):
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         lane = _started(self._writer)
-        return await lane.run(lambda: self._transaction(lane, work))
+        # From here on, not from its turn: else a lock that stays makes each wait as long as all before it together.
+        until = time.monotonic() + self._busy_seconds
+        return await lane.run(lambda: self._transaction(lane, work, until))
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         lane = _started(self._reader)
-        return await lane.run(lambda: _reading(lane, work))
+        return await lane.run(lambda: self._reading(lane, work))
 
     def _connect_to_write(self) -> Connection:
         connection = connect(self.path, self._busy_seconds)
@@ -92,12 +99,19 @@ class SqliteStore(SqlStore):
     def _prepare(self) -> None:
         """Make the tables of an empty database; the lock decides between two processes that start at once."""
         lane = _started(self._writer)
-        if _reading(lane, migrate.is_empty):
+        if self._reading(lane, migrate.is_empty):
             migrate.up(self.path)
 
-    def _transaction(self, lane: Lane, work: Callable[[Connection], T]) -> T:
-        """Run the whole transaction again and again while another process is in the way, for `busy_seconds`."""
-        until = time.monotonic() + self._busy_seconds
+    def _reading(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        self._check_file()
+        try:
+            return work(lane.connection())
+        except DBAPIError as error:
+            lane.drop()
+            raise translated(error) from error
+
+    def _transaction(self, lane: Lane, work: Callable[[Connection], T], until: float) -> T:
+        """Run the whole transaction again and again while another process is in the way, until then."""
         while True:
             try:
                 return self._try(lane, work)
@@ -106,10 +120,12 @@ class SqliteStore(SqlStore):
                     raise StoreUnavailable(LOCKED) from busy
 
     def _try(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        self._check_file()
         try:
             connection = lane.connection()
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             result = work(connection)
+            self._check_file()
         except BaseException as error:
             _roll_back(lane)
             if not isinstance(error, DBAPIError):
@@ -125,8 +141,17 @@ class SqliteStore(SqlStore):
                 raise _Busy from error
             # Nobody knows what became of it: whoever sent it asks again, over a new connection.
             lane.drop()
-            raise CommitUnknown from error
+            raise CommitUnknown(f"the database did not commit, or did not say so: {translated(error)}") from error
         return result
+
+    def _check_file(self) -> None:
+        """SQLite goes on writing into a file that was deleted or moved away, and nobody would ever read it.
+
+        Raises:
+            StoreUnavailable: the file is not the one that was opened; put back, it is used again.
+        """
+        if self._file is not None and _identity(self.path) != self._file:
+            raise StoreUnavailable(REPLACED)
 
     def _send_commit(self, connection: Connection) -> None:
         connection.exec_driver_sql("COMMIT")
@@ -142,12 +167,12 @@ def _started(lane: Lane | None) -> Lane:
     return lane
 
 
-def _reading(lane: Lane, work: Callable[[Connection], T]) -> T:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        return work(lane.connection())
-    except DBAPIError as error:
-        lane.drop()
-        raise translated(error) from error
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _roll_back(lane: Lane) -> None:

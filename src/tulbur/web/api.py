@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Depends
@@ -23,8 +22,8 @@ from tulbur.web.queries import (
     Limit,
     Once,
     SessionFilter,
-    cursor_of,
     idempotency_key,
+    next_cursor,
     path_id,
     session_query,
 )
@@ -110,18 +109,9 @@ async def list_sessions(parts: Parts, _: Reader, __: Once, query: Query) -> Resp
     return _json(
         Page[Session](
             items=tuple(session_shape(session, parts.links, draw_qr=False) for session in found),
-            next_cursor=await _next_cursor(parts, query, found),
+            next_cursor=await next_cursor(parts.store, query, found),
         )
     )
-
-
-async def _next_cursor(parts: WebParts, query: SessionQuery, found: list[StoredSession]) -> str | None:
-    """A full page may be the last one: only a look behind it tells."""
-    if len(found) < query.limit:
-        return None
-    last = found[-1]
-    behind = replace(query, cursor=(last.created_at, last.id), limit=1)
-    return cursor_of(last) if await parts.store.find(behind) else None
 
 
 @router.get(
@@ -207,11 +197,14 @@ async def get_order(order_id: str, parts: Parts, _: Reader) -> Response:
     summary="What happened, in order",
     response_description="A page of events",
 )
-async def list_events(parts: Parts, _: Reader, __: Once, after: After = 0, limit: Limit = 50) -> Response:
+async def list_events(
+    parts: Parts, _: Reader, __: Once, after: After = 0, cursor: After = 0, limit: Limit = 50
+) -> Response:
     """Events with a number greater than `after`; pass the last `no` as the next `after`, and none is missed.
 
-    `next_cursor` is that number while there are more.
+    `next_cursor` is that number while there are more; `cursor` takes it as every list does.
     """
+    after = max(after, cursor)
     await parts.store.publish(MOST_ROWS, deliver=False)
     found = await parts.store.events(after, limit)
     more = len(found) == limit and await parts.store.events(found[-1].no, 1)

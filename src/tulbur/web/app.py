@@ -16,6 +16,7 @@ from tulbur.web.operations import operation_routes
 from tulbur.web.parts import WebParts
 from tulbur.web.problems import handle_problems
 from tulbur.web.reference import reference_routes
+from tulbur.web.seed_api import seed_routes
 
 __all__ = ["WebParts", "create_app"]
 
@@ -45,7 +46,7 @@ def create_app(parts: WebParts) -> FastAPI:
     app = _Application(parts)
     # What is asked most often is matched first.
     first = [*callback_routes(parts), *checkout_routes(parts)]
-    last = [*operation_routes(parts), *reference_routes(app)]
+    last = [*operation_routes(parts), *reference_routes(app), *seed_routes(parts)]
     app.router.routes.extend(first)
     app.include_router(router)
     app.router.routes.extend(last)

@@ -18,7 +18,7 @@ from tulbur.web.body import is_json, parse, read_bytes
 from tulbur.web.parts import WebParts
 from tulbur.web.problems import error_problem
 
-_PAYMENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PAYMENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAMES: Final = ("qpay_payment_id", "payment_id")
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_FORM_FIELDS: Final = 100
@@ -46,7 +46,7 @@ async def _called_back(parts: WebParts, request: Request) -> tuple[str, Response
     if not parts.links.is_callback_token(session_id, token):
         return "forged", error_problem(NotFound())
     try:
-        payment_id = await _payment_id(request)
+        payment_id = await payment_id_of(request)
     except (BadRequest, TooLarge) as refusal:
         return "malformed", error_problem(refusal)
     try:
@@ -59,7 +59,7 @@ async def _called_back(parts: WebParts, request: Request) -> tuple[str, Response
     return outcome, PlainTextResponse("SUCCESS")
 
 
-async def _payment_id(request: Request) -> str:
+async def payment_id_of(request: Request) -> str:
     """The one payment id a callback names, "" when it names none.
 
     Raises:
@@ -70,7 +70,7 @@ async def _payment_id(request: Request) -> str:
     if request.method == "POST":
         named += await _named_in_body(request)
     ids = {value for value in named if value}
-    if any(not _PAYMENT_ID.fullmatch(value) for value in ids):
+    if any(not PAYMENT_ID.fullmatch(value) for value in ids):
         raise BadRequest("the payment id is not one")
     if len(ids) > 1:
         raise BadRequest("the callback names more than one payment")

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tulbur.core.session import SECOND
+from tulbur.errors import SettingsError
 from tulbur.web.parts import WebParts
 
 CHECK_SECONDS: Final = 2.0
@@ -42,11 +43,12 @@ class _Operations:
     async def readyz(self, _: Request) -> Response:
         """Without the database nothing can be promised; without cache or QPay it is only slower."""
         checks = await self._checks()
-        if checks["database"] != "ok":
+        if checks["schema"] != "ok":
             status = "unready"
         else:
             status = "ready" if all(check == "ok" for check in checks.values()) else "degraded"
-        return JSONResponse({"status": status, "checks": checks}, 503 if status == "unready" else 200)
+        body = {"status": status, "checks": checks, "cache_kind": self._parts.cache_kind}
+        return JSONResponse(body, 503 if status == "unready" else 200)
 
     async def _checks(self) -> dict[str, str]:
         """One round of checks at a time, however many ask."""
@@ -55,17 +57,23 @@ class _Operations:
         return await asyncio.shield(self._checking)
 
     async def _check(self) -> dict[str, str]:
-        stored, cached = await asyncio.gather(_works(self._stored), _works(self._parts.cache.ping))
+        schema, cached = await asyncio.gather(self._schema(), _works(self._parts.cache.ping))
         return {
-            "database": "ok" if stored else "down",
-            "schema": "ok" if stored else "unknown",
+            "database": "down" if schema == "unknown" else "ok",
+            "schema": schema,
             "cache": "ok" if cached else "down",
             "provider": "ok" if self._parts.provider.answering() else "not answering",
         }
 
-    async def _stored(self) -> bool:
-        await self._parts.store.ping()
-        return True
+    async def _schema(self) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._parts.store.ping()
+        except SettingsError:
+            return "unusable"
+        except Exception:  # noqa: BLE001 - a check that breaks has answered
+            return "unknown"
+        return "ok"
 
     async def metrics(self, _: Request) -> Response:
         await _works(self._shown)

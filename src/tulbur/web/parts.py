@@ -13,6 +13,7 @@ from tulbur.ports import Cache, Clock, Provider, Store
 from tulbur.settings import ApiKey
 from tulbur.telemetry import Telemetry
 from tulbur.web.live import LiveSessions
+from tulbur.web.seed_parts import SeedParts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,9 @@ class WebParts:
     """Everything the routes need, built elsewhere.
 
     `shared_cache_or_single` False says that the processes keep no sessions in common: the fallback rate means nothing.
-    `hsts` tells browsers to use HTTPS alone, for a public address that has it.
+    `cache_kind` says what keeps them, such as "redis".
+    `hsts` tells browsers to use HTTPS alone, for a public address that has it. `seed` None: the old shop's routes do
+    not exist.
     """
 
     payments: Payments
@@ -34,8 +37,10 @@ class WebParts:
     live: LiveSessions
     policy: Policy
     shared_cache_or_single: bool = True
+    cache_kind: str = "in-process"
     trusted_proxies: str = ""
     hsts: bool = False
+    seed: SeedParts | None = None
 
 
 def parts_of(request: Request) -> WebParts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypeAlias
 
@@ -14,7 +16,7 @@ from starlette.requests import Request
 
 from tulbur.core.session import ExceptionName, Micros, Session, Status
 from tulbur.errors import Invalid, NotFound
-from tulbur.ports import MOST_ROWS, SessionQuery
+from tulbur.ports import MOST_ROWS, SessionQuery, Store
 from tulbur.web.fields import Id, plain
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+ -]\d\d:\d\d)")
@@ -81,6 +83,15 @@ def session_query(
 def cursor_of(session: Session) -> str:
     """Where the page after this session starts."""
     return urlsafe_b64encode(f"{session.created_at}:{session.id}".encode()).decode().rstrip("=")
+
+
+async def next_cursor(store: Store, query: SessionQuery, found: Sequence[Session]) -> str | None:
+    """A full page may be the last one: only a look behind it tells."""
+    if len(found) < query.limit:
+        return None
+    last = found[-1]
+    behind = replace(query, cursor=(last.created_at, last.id), limit=1)
+    return cursor_of(last) if await store.find(behind) else None
 
 
 def read_cursor(cursor: str) -> tuple[Micros, str]:

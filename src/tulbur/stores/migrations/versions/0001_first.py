@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
-from sqlalchemy import BigInteger, Column, LargeBinary, SmallInteger, String, Text
+from sqlalchemy import BigInteger, Column, LargeBinary, SmallInteger, String, Text, inspect
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
 revision = "0001_min0001"
@@ -21,6 +24,13 @@ _TABLES = (
     "tulbur_leases",
     "tulbur_tallies",
 )
+# Whatever the server's own defaults are.
+_OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
 _BYTEWISE = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
 
 
@@ -31,8 +41,12 @@ def _text(length: int = 255) -> TypeEngine[str]:
     return kind
 
 
-def _bytes() -> LargeBinary:
-    return LargeBinary(16_000_000)
+def _long_text() -> TypeEngine[str]:
+    return Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def _bytes() -> TypeEngine[bytes]:
+    return LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -51,8 +65,23 @@ def downgrade() -> None:
         op.drop_table(name)
 
 
+def _half_done() -> bool:
+    """MySQL undoes no DDL: a migration that was cut short is gone on with."""
+    return op.get_bind().dialect.name in ("mysql", "mariadb")
+
+
+def _create_table(name: str, *columns: Column[Any]) -> None:
+    op.create_table(name, *columns, if_not_exists=_half_done() or None, **_OPTIONS)
+
+
+def _create_index(name: str, table: str, columns: list[str], *, unique: bool = False) -> None:
+    if _half_done() and any(index["name"] == name for index in inspect(op.get_bind()).get_indexes(table)):
+        return
+    op.create_index(name, table, columns, unique=unique)
+
+
 def _sessions() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_sessions",
         Column("id", _text(), primary_key=True),
         Column("version", BigInteger, nullable=False),
@@ -75,17 +104,17 @@ def _sessions() -> None:
         Column("blanked_at", BigInteger),
         Column("document", _bytes(), nullable=False),
     )
-    op.create_index("tulbur_sessions_key", "tulbur_sessions", ["scope", "idempotency_key"], unique=True)
-    op.create_index("tulbur_sessions_created", "tulbur_sessions", ["created_at", "id"])
-    op.create_index("tulbur_sessions_status", "tulbur_sessions", ["status", "created_at", "id"])
-    op.create_index("tulbur_sessions_user", "tulbur_sessions", ["user_id", "created_at", "id"])
-    op.create_index("tulbur_sessions_exceptions", "tulbur_sessions", ["exceptions", "created_at", "id"])
-    op.create_index("tulbur_sessions_due", "tulbur_sessions", ["next_check_at", "id"])
-    op.create_index("tulbur_sessions_blank", "tulbur_sessions", ["status", "blanked_at", "unsettled", "updated_at"])
+    _create_index("tulbur_sessions_key", "tulbur_sessions", ["scope", "idempotency_key"], unique=True)
+    _create_index("tulbur_sessions_created", "tulbur_sessions", ["created_at", "id"])
+    _create_index("tulbur_sessions_status", "tulbur_sessions", ["status", "created_at", "id"])
+    _create_index("tulbur_sessions_user", "tulbur_sessions", ["user_id", "created_at", "id"])
+    _create_index("tulbur_sessions_exceptions", "tulbur_sessions", ["exceptions", "created_at", "id"])
+    _create_index("tulbur_sessions_due", "tulbur_sessions", ["next_check_at", "id"])
+    _create_index("tulbur_sessions_blank", "tulbur_sessions", ["status", "blanked_at", "unsettled", "updated_at"])
 
 
 def _invoices() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_invoices",
         Column("session_id", _text(), primary_key=True),
         Column("number", SmallInteger, primary_key=True, autoincrement=False),
@@ -96,12 +125,12 @@ def _invoices() -> None:
         Column("created_at", BigInteger, nullable=False),
         Column("deadline", BigInteger, nullable=False),
     )
-    op.create_index("tulbur_invoices_id", "tulbur_invoices", ["provider", "invoice_id"], unique=True)
-    op.create_index("tulbur_invoices_sender", "tulbur_invoices", ["sender_invoice_no"], unique=True)
+    _create_index("tulbur_invoices_id", "tulbur_invoices", ["provider", "invoice_id"], unique=True)
+    _create_index("tulbur_invoices_sender", "tulbur_invoices", ["sender_invoice_no"], unique=True)
 
 
 def _payments() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_payments",
         Column("provider", _text(16), primary_key=True),
         Column("payment_id", _text(), primary_key=True),
@@ -120,14 +149,14 @@ def _payments() -> None:
         Column("refund_due", BigInteger, nullable=False),
         Column("refunded", BigInteger, nullable=False),
         Column("held", BigInteger, nullable=False),
-        Column("raw", Text, nullable=False),
+        Column("raw", _long_text(), nullable=False),
     )
-    op.create_index("tulbur_payments_session", "tulbur_payments", ["session_id", "seen_at", "payment_id"])
-    op.create_index("tulbur_payments_refund_due", "tulbur_payments", ["refund_due", "currency"])
+    _create_index("tulbur_payments_session", "tulbur_payments", ["session_id", "seen_at", "payment_id"])
+    _create_index("tulbur_payments_refund_due", "tulbur_payments", ["refund_due", "currency"])
 
 
 def _orders() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_orders",
         Column("id", _text(64), primary_key=True),
         Column("session_id", _text(), nullable=False),
@@ -139,11 +168,11 @@ def _orders() -> None:
         Column("created_at", BigInteger, nullable=False),
         Column("items", _bytes(), nullable=False),
     )
-    op.create_index("tulbur_orders_shop", "tulbur_orders", ["session_id", "shop_id"], unique=True)
+    _create_index("tulbur_orders_shop", "tulbur_orders", ["session_id", "shop_id"], unique=True)
 
 
 def _events() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_events",
         Column("id", _text(64), primary_key=True),
         Column("session_id", _text(), nullable=False),
@@ -155,26 +184,26 @@ def _events() -> None:
         Column("lease_owner", _text()),
         Column("lease_until", BigInteger, nullable=False),
         Column("commit_id", _text(64), nullable=False),
-        Column("data", Text, nullable=False),
+        Column("data", _long_text(), nullable=False),
     )
-    op.create_index("tulbur_events_session", "tulbur_events", ["session_id", "seq"], unique=True)
-    op.create_index("tulbur_events_no", "tulbur_events", ["no"], unique=True)
-    op.create_index("tulbur_events_outbox", "tulbur_events", ["state", "no", "at"])
-    op.create_index("tulbur_events_commit", "tulbur_events", ["commit_id"])
+    _create_index("tulbur_events_session", "tulbur_events", ["session_id", "seq"], unique=True)
+    _create_index("tulbur_events_no", "tulbur_events", ["no"], unique=True)
+    _create_index("tulbur_events_outbox", "tulbur_events", ["state", "no", "at"])
+    _create_index("tulbur_events_commit", "tulbur_events", ["commit_id"])
 
 
 def _tokens() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_tokens",
         Column("login", _text(), primary_key=True),
-        Column("access_token", Text, nullable=False),
-        Column("refresh_token", Text, nullable=False),
+        Column("access_token", _long_text(), nullable=False),
+        Column("refresh_token", _long_text(), nullable=False),
         Column("expires_at", BigInteger, nullable=False),
     )
 
 
 def _leases() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_leases",
         Column("name", _text(), primary_key=True),
         Column("owner", _text(), nullable=False),
@@ -183,7 +212,7 @@ def _leases() -> None:
 
 
 def _tallies() -> None:
-    op.create_table(
+    _create_table(
         "tulbur_tallies",
         Column("hour", BigInteger, primary_key=True, autoincrement=False),
         Column("name", _text(64), primary_key=True),

@@ -1,0 +1,193 @@
+"""The schema on database servers: the same tables, one migration at a time, a backup that can be put back anywhere."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+from tests.stores.servers import SERVERS, connected, one, started
+
+from tulbur.errors import Conflict, SettingsError, StoreUnavailable
+from tulbur.ports import Unmatched
+from tulbur.stores import backup, dialects, migrate, safety
+from tulbur.stores.contracts.samples import NOW, added, paid
+from tulbur.stores.migrations import env_filter
+from tulbur.stores.network import NetworkStore
+from tulbur.stores.places import place
+from tulbur.stores.schema import VERSION_TABLE, metadata
+from tulbur.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+
+DONE = migrate.SchemaStatus(migrate.HEAD, migrate.HEAD, ())
+
+
+@pytest.fixture(params=SERVERS)
+def url(request: pytest.FixtureRequest, database: Callable[[str], str]) -> str:
+    return database(request.param)
+
+
+def name(url: str) -> str:
+    return urlsplit(url).path[1:]
+
+
+def read(url: str, work: Callable[[Connection], object]) -> object:
+    return place(url).read(work, 5)
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def test_the_migrated_database_is_what_the_tables_say(url: str) -> None:
+    migrate.up(url)
+
+    def differences(connection: Connection) -> object:
+        options = {"compare_type": True, "version_table": VERSION_TABLE, "include_name": env_filter.is_ours}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    assert read(url, differences) == []
+    assert read(url, tables) == {*metadata.tables, VERSION_TABLE}
+    read(url, safety.check)
+
+
+def test_up_down_and_up_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert migrate.status(url) == migrate.SchemaStatus(None, migrate.HEAD, (migrate.HEAD,))
+    with pytest.raises(Conflict, match="no tables of tulbur"):
+        migrate.down(url, confirm=name(url), stamp="0")
+    assert migrate.up(url) == DONE
+    assert migrate.up(url) == DONE
+    with pytest.raises(Conflict, match=f"is called {name(url)}"):
+        migrate.down(url, confirm="other", stamp="1")
+    assert migrate.down(url, confirm=name(url), stamp="1") == tmp_path / f"{name(url)}.1.backup.jsonl"
+    assert read(url, tables) == set()
+    assert migrate.up(url) == DONE
+    with pytest.raises(Conflict, match="another stamp"):
+        migrate.down(url, confirm=name(url), stamp="1")
+    assert migrate.status(url) == DONE
+
+
+def test_many_at_once(url: str) -> None:
+    code = "import sys; from tulbur.stores import migrate; sys.stdin.read(1); print(migrate.up(sys.argv[1]).current)"
+    command, pipe = [sys.executable, "-W", "error", "-c", code, url], subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        outputs = list(pool.map(lambda process: process.communicate("g", timeout=60), processes))
+    assert [(output.strip(), error) for output, error in outputs] == [(migrate.HEAD, "")] * 3
+
+
+def test_a_migration_that_was_cut_short_is_gone_on_with(database: Callable[[str], str]) -> None:
+    url = database("mariadb")
+    migrate.up(url)
+    read(url, one_change("DROP TABLE tulbur_alembic_version"))
+    read(url, one_change("DROP TABLE tulbur_leases"))
+    read(url, one_change("DROP INDEX tulbur_events_no ON tulbur_events"))
+    assert migrate.up(url) == DONE
+    assert read(url, tables) == {*metadata.tables, VERSION_TABLE}
+    made = place(url).read(lambda c: {index["name"] for index in inspect(c).get_indexes("tulbur_events")}, 5)
+    assert made == {index.name for index in metadata.tables["tulbur_events"].indexes}
+
+
+async def test_a_migration_that_fails_changes_nothing_on_postgresql(database: Callable[[str], str]) -> None:
+    url = database("postgres")
+    read(url, one_change("CREATE TABLE tulbur_orders (id TEXT)"))
+    with pytest.raises(StoreUnavailable, match="DuplicateTableError"):
+        migrate.up(url)
+    assert read(url, tables) == {"tulbur_orders"}
+
+
+async def test_a_lock_that_is_held_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.05)
+    take = {
+        "postgresql": f"SELECT pg_advisory_lock({dialects._MIGRATION_KEY})",
+        "mysql": "SELECT GET_LOCK(CONCAT('tulbur-', MD5(DATABASE())), 1)",
+    }
+    async with connected(url) as other:
+        await other.exec_driver_sql(take[urlsplit(url).scheme])
+        with pytest.raises(StoreUnavailable, match="another process holds"):
+            migrate.up(url)
+    assert migrate.up(url) == DONE
+
+
+def test_the_tables_of_others_are_left_alone(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def theirs(connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+
+    read(url, theirs)
+    migrate.up(url)
+    migrate.down(url, confirm=name(url), stamp="1")
+    assert read(url, tables) == {"orders", "alembic_version"}
+
+
+def rows(url: str | Path) -> dict[str, list[tuple[object, ...]]]:
+    def work(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            table.name: [tuple(row) for row in connection.execute(table.select().order_by(*table.primary_key))]
+            for table in metadata.sorted_tables
+        }
+
+    return place(url).read(work, 5)
+
+
+async def test_a_backup_can_be_put_back_anywhere(
+    url: str, folder: Path, database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(backup, "PAGE", 3)
+    migrate.up(url)
+    async with started(NetworkStore(url)) as store:
+        for n in range(5):
+            await paid(store, f"s-{n}", now=NOW + n)
+        await added(store, "S-1", description="Цай ☕ \\ \" 'x'", metadata={"nul": None})
+        await store.record_unmatched(Unmatched(payment_id="lone", seen_at=NOW, due_at=NOW, raw="х" * 70_000))
+        await store.publish(4)
+        await store.tally(NOW, {"cache": 1})
+    before = rows(url)
+    assert len(before["tulbur_sessions"]) == 6
+    path = migrate.down(url, confirm=name(url), stamp="1")
+    assert json.loads(path.read_text().splitlines()[0]) == {"tulbur": "backup", "schema": migrate.HEAD}
+    assert path.stat().st_mode & 0o777 == 0o600
+    for target in (url, database("postgres"), database("mariadb"), folder / "a.db"):
+        migrate.up(target)
+        assert migrate.restore(target, path) == sum(map(len, before.values()))
+        assert rows(target) == before
+        with pytest.raises(Conflict, match="not empty"):
+            migrate.restore(target, path)
+    store = SqliteStore(folder / "a.db")
+    await store.start()
+    assert await store.get("S-1")
+    await store.stop()
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", '{"tulbur": "backup", "schema": "0009_min0001"}\n', "[]\n", "\0\n"])
+def test_what_is_no_backup_of_ours_is_refused(folder: Path, content: str) -> None:
+    migrate.up(folder / "a.db")
+    (folder / "b.jsonl").write_text(content)
+    with pytest.raises(SettingsError, match="backup"):
+        migrate.restore(folder / "a.db", folder / "b.jsonl")
+
+
+def test_a_version_of_the_future_is_left_alone(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    migrate.up(url)
+    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0009_min0002'"))
+    with pytest.raises(SettingsError, match="newer release"):
+        migrate.up(url)
+    with pytest.raises(SettingsError, match="with that release"):
+        migrate.down(url, confirm=name(url), stamp="1")
+    assert read(url, one("SELECT count(*) FROM tulbur_sessions")) == 0
+
+
+def one_change(statement: str) -> Callable[[Connection], None]:
+    return lambda connection: connection.exec_driver_sql(statement) and None

@@ -1,0 +1,81 @@
+"""Settings as people get them wrong: one sentence that names the variable and says what to do, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tulbur.errors import SettingsError
+from tulbur.settings import IsolatedSettings, Settings, sqlite_path
+
+GOOD = {
+    "public_url": "https://pay.shop.mn",
+    "qpay_base_url": "https://merchant.qpay.mn",
+    "qpay_username": "SHOP",
+    "qpay_password": "123456",
+    "qpay_invoice_code": "SHOP_INVOICE",
+    "tulbur_secret_keys": "k" * 32,
+}
+
+WRONG_ADDRESSES = [
+    "http://[::1",
+    "http://[bad]",
+    "http://shop.mn:99999",
+    "http://shop.mn:abc",
+    "https://user:canary@shop.mn",
+    "http:// shop.mn",
+    "http://a b",
+    "http://төлбөр.mn",
+    "http://shop.mn\\x",
+    "https://shop.mn/'x",
+    "ftp://shop.mn",
+    "shop.mn",
+    "https://",
+    "https://shop.mn?a=b",
+    "https://shop.mn#a",
+]
+
+
+def test_good_settings_are_taken() -> None:
+    assert IsolatedSettings(**GOOD).required().public_url == "https://pay.shop.mn"
+    local = IsolatedSettings(
+        **GOOD | {"public_url": "http://[::1]:8080/pay/", "qpay_base_url": "http://127.0.0.1:8765"}
+    )
+    assert local.required().public_url == "http://[::1]:8080/pay"
+
+
+@pytest.mark.parametrize("name", ["public_url", "qpay_base_url"])
+@pytest.mark.parametrize("address", WRONG_ADDRESSES)
+def test_a_wrong_address_is_one_sentence(name: str, address: str) -> None:
+    with pytest.raises(SettingsError, match=name.upper()) as refused:
+        IsolatedSettings(**GOOD | {name: address}).required()
+    assert "canary" not in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("name", [*GOOD])
+def test_blank_is_missing(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name.upper()} is not set"):
+        IsolatedSettings(**GOOD | {name: "  "}).required()
+
+
+def test_a_wrong_choice_is_told_as_it_must_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "chatty")
+    with pytest.raises(SettingsError, match=r"LOG_LEVEL is wrong: .*'DEBUG', 'INFO'"):
+        Settings.from_env()
+    monkeypatch.setenv("LOG_LEVEL", "info")
+    assert Settings.from_env().log_level == "INFO"
+
+
+@pytest.mark.parametrize("secrets", ["nowhere", "a-file"])
+def test_secrets_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets: str) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.setenv("TULBUR_SECRETS_DIR", str(tmp_path / secrets))
+    with pytest.raises(SettingsError, match="TULBUR_SECRETS_DIR"):
+        Settings.from_env()
+
+
+def test_a_database_address_takes_no_options() -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        sqlite_path("sqlite:///shop.db?mode=ro")
