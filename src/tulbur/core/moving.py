@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
+from hmac import compare_digest
 from typing import Any, Final
 
 from tulbur.core.custody import Claim, Custody
@@ -161,6 +162,12 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
             news=(),
         )
     return after.with_news("session.imported", now, **fresh.news[0].data)
+
+
+def is_old_token(session: Session, token: str) -> bool:
+    """Whether the old shop gave QPay this token for this session; only the token's digest was kept."""
+    kept = session.claim.token_digest if session.claim else ""
+    return bool(kept) and compare_digest(kept, sha256(token.encode(errors="replace")).hexdigest())
 
 
 def taken_over(session: Session, now: Micros, *, look_at: Micros, cache_seconds: int = OLD_TTL_SECONDS) -> Session:

@@ -20,7 +20,7 @@ from tulbur.errors import Invalid
 
 Row: TypeAlias = Mapping[str, Any]
 
-LONGEST_SESSION_ID: Final = 200
+LONGEST_SESSION_ID: Final = 100
 LONGEST_CURRENCY: Final = 8
 MOST_PAYLOAD: Final = 1024 * 1024
 MOST_ORDERS: Final = 1000
