@@ -74,6 +74,13 @@ def test_what_is_no_money_is_refused(value: object) -> None:
         old_money(value, "amount")
 
 
+def test_a_long_title_is_cut_and_costs_no_session_its_cart() -> None:
+    line = {**ROW["payload"]["cart"][0], "title": "Ц" * 900, "selectedOptions": {"a": [1, None]}}
+    session = imported(old_session({**ROW, "payload": {**ROW["payload"], "cart": [line]}}, [], NOTHING), NOON)
+    assert session.claim is not None
+    assert (session.claim.review, len(session.items[0].title), session.items[0].options) == ("", 300, {"a": [1, None]})
+
+
 def test_null_missing_and_empty_are_the_same() -> None:
     names = ("invoiceId", "paymentId", "status", "currency", "expiresAt", "ebarimtStatus", "callbackToken")
     same = [old_session({**ROW, **dict.fromkeys(names, value)}, [], NOTHING) for value in (None, "")]

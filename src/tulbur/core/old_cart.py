@@ -137,7 +137,7 @@ def _item(line: object) -> Item:
     return Item(
         shop_id=old_text(line.get("shopId"), "shopId"),
         product_id=old_text(product, "productId"),
-        title=old_text(title[:LONGEST_TITLE] if isinstance(title, str) else title, "title"),
+        title=old_text(title[:LONGEST_TITLE] if isinstance(title, str) else title, "title", LONGEST_TITLE),
         quantity=int(quantity),
         unit_price=old_money(line.get("sale_price"), "sale_price"),
         options=_kept(options, MOST_DEPTH) if isinstance(options, Mapping) else {},
