@@ -137,7 +137,7 @@ def _case(kind: str, i: int, chance: random.Random) -> Case:
         "sessionId": f"sess-{i:06d}",
         "provider": "qpay",
         "invoiceId": None,
-        "userId": f"user{i % 97}",
+        "userId": f"user{i % 1009}",
         "amount": float(payload["totalAmount"]),
         "currency": "MNT",
         "payload": payload,
@@ -195,7 +195,7 @@ def _payload(i: int, chance: random.Random) -> tuple[Row, dict[str, float]]:
         name = ("productId", "id", "_id")[n % 3]
         cart.append({name: f"p{i}-{n}", "shopId": shop, "quantity": quantity, "sale_price": price, "title": "Цай"})
         totals[shop] = Decimal(str(price)) * quantity
-    payload: Row = {"userId": f"user{i % 97}", "cart": cart, "sellers": [{"id": shop} for shop in shops]}
+    payload: Row = {"userId": f"user{i % 1009}", "cart": cart, "sellers": [{"id": shop} for shop in shops]}
     if i % 5 == 0:
         payload["coupon"] = {"code": "TEN", "discountedProductId": f"p{i}-0", "discountPercent": 10}
         totals[shops[0]] -= (totals[shops[0]] / 10).quantize(Decimal("0.01"), "ROUND_HALF_UP")
