@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv with tulbur and everything the tests need
@@ -25,6 +25,10 @@ test: check ## run all checks and all tests (what CI runs)
 test-clusters: setup ## stores and cache on clusters whose servers are killed
 	@$(BIN)/python -m testbed prepare
 	@$(BIN)/python -m pytest -rs -m clusters tests/clusters
+
+.PHONY: test-import
+test-import: setup ## move 10,000 of the old shop's sessions in, from each kind of database
+	@TULBUR_OLD_SESSIONS=10000 $(BIN)/python -m pytest -rs tests/importer/test_moving_in.py
 
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C

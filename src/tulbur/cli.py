@@ -279,6 +279,49 @@ def stats(as_json: Json = False) -> None:
         showing.print_stats(found)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Option("--from", envvar="OLD_DATABASE_URL", help="The old shop's mongodb, postgresql or mysql URL.")
+    ],
+    redis: Annotated[
+        str | None, typer.Option(envvar="OLD_REDIS_URL", help="The old shop's Redis, for sessions it holds alone.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="The old shop is stopped: make them ours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import the old shop's sessions, held until --take-over; exit 1 when something needs a person."""
+    from tulbur.commands import moving  # noqa: PLC0415
+
+    _moved(
+        _with_tulbur(lambda t: moving.move_in(t, source, redis, dry_run=dry_run, take_over=take_over)), as_json=as_json
+    )
+
+
+@app.command()
+def rescue(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell how many would be asked about.")] = False,
+    per_second: Annotated[float, typer.Option(help="Questions to QPay per second.", min=0.01, max=50)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Ask QPay about imported sessions without orders and make the orders of the paid ones, once."""
+    from tulbur.commands import moving  # noqa: PLC0415
+
+    _moved(_with_tulbur(lambda t: moving.rescue(t, dry_run=dry_run, per_second=per_second)), as_json=as_json)
+
+
+def _moved(found: Mapping[str, Any], *, as_json: bool) -> None:
+    from tulbur.commands import moving  # noqa: PLC0415
+
+    if as_json:
+        _print_json(found)
+    else:
+        moving.print_move(found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check settings, database, schema, QPay login, public URL and clock; exit 1 on a problem."""

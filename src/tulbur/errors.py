@@ -15,6 +15,7 @@ TulburError
 ├── ShopUnavailable              a service of the shop's own did not answer
 ├── StoreUnavailable             the database did not answer
 │   └── CommitUnknown            it may have committed: nobody may act on either outcome
+├── SourceUnavailable            the old shop's database or Redis cannot be read
 └── SettingsError                a setting is missing or wrong; commands exit with 2
 """
 
@@ -191,6 +192,13 @@ class StoreUnavailable(TulburError):
 
 class CommitUnknown(StoreUnavailable):
     """The database did not say whether it committed, and could not be asked again."""
+
+
+class SourceUnavailable(TulburError):
+    """The old shop's data cannot be read; run the same command again, it goes on where it was."""
+
+    code = "source_unavailable"
+    http_status = 503
 
 
 class SettingsError(TulburError):

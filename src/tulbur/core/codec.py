@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, TypeVar, cast
 
+from tulbur.core.custody import Claim, Custody
 from tulbur.core.orders import Discount, Item, Order
 from tulbur.core.session import (
     Asks,
@@ -39,6 +40,8 @@ _NESTED: Final[Mapping[type, Mapping[str, Any]]] = {
         "looks": (Look,),
         "asks": Asks,
         "orders": (Order,),
+        "custody": Custody,
+        "claim": Claim,
     },
     Order: {"items": (Item,)},
     Invoice: {"links": (Link,), "state": InvoiceState},
@@ -50,7 +53,7 @@ _NOT_STORED: Final = frozenset({"news", "version"})
 
 _FIELDS: Final[Mapping[type, tuple[tuple[str, Any], ...]]] = {
     cls: tuple((f.name, f.default) for f in fields(cls) if f.name not in _NOT_STORED)
-    for cls in (Session, Item, Discount, Invoice, Link, Payment, Hint, Look, Asks, Order)
+    for cls in (Session, Item, Discount, Invoice, Link, Payment, Hint, Look, Asks, Order, Claim)
 }
 
 T = TypeVar("T")

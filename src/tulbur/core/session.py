@@ -12,6 +12,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
+from tulbur.core.custody import Claim, Custody
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, Order
 
@@ -249,6 +250,8 @@ class Session:
     cancelled_at: Micros | None = None
     last_check_at: Micros | None = None
     blanked_at: Micros | None = None
+    custody: Custody = Custody.OURS
+    claim: Claim | None = None
     version: int = 0
     event_count: int = 0
     news: tuple[Event, ...] = ()

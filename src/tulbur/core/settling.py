@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo, format_tugrik
 from tulbur.core.orders import orders_for
 from tulbur.core.schedule import climbed
@@ -80,6 +81,8 @@ _BY_THE_FACTS: Final = frozenset(
 
 def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
     """Decide by QPay's answer. Nothing in it, missing from it or contradicting it moves anything backwards."""
+    if session.custody is Custody.FOLLOWED:
+        return session
     adopted = session
     for number, invoice_id in evidence.adopted:
         adopted = with_invoice(adopted, number, InvoiceMade(id=invoice_id), now)
@@ -90,7 +93,8 @@ def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
     if evidence.complete or evidence.looked_up:
         after = replace(after, last_check_at=now)
     if evidence.complete:
-        after = replace(after, asks=replace(after.asks, busy_until=0))
+        looks = tuple(look for look in after.looks if look.reason is not Reason.SWEEP)
+        after = replace(after, asks=replace(after.asks, busy_until=0), looks=looks)
     if after == session:
         return session
     return after if after.news else after.with_news("check.answered", now, complete=evidence.complete)
@@ -174,7 +178,7 @@ def _with_payments(session: Session, payments: tuple[Payment, ...], now: Micros)
 def _with_splits(before: Session, session: Session, now: Micros) -> Session:
     """Split each payment over ordered, refund due, refunded and held; make the orders when the amount is covered."""
     counting = [p for p in session.payments if is_paid(p, session.currency)]
-    covered = sum(p.amount for p in counting) >= session.amount
+    covered = session.custody is Custody.OURS and sum(p.amount for p in counting) >= session.amount
     paid = session.status is Status.PAID or covered
     parts = _split(session, paid=paid)
     after = replace(session, payments=parts) if parts != session.payments else session
@@ -196,7 +200,8 @@ def _split(session: Session, *, paid: bool) -> tuple[Payment, ...]:
         if p.id in kept:
             more = min(missing, p.amount - ordered)
             ordered, missing = ordered + more, missing - more
-        parts.append(_parts(p, ordered, waits=session.status is Status.PENDING and not paid))
+        waits = session.status is Status.PENDING or session.custody is Custody.HANDED_OVER
+        parts.append(_parts(p, ordered, waits=waits and not paid))
     return tuple(parts)
 
 
@@ -234,7 +239,8 @@ def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
         looks=tuple(look for look in session.looks if look.reason is not Reason.DEADLINE),
     )
     after = with_exceptions(after, frozenset(flags), now)
-    for order in orders:
+    made_before = session.claim.orders if session.claim else {}
+    for order in (order for order in orders if order.shop_id not in made_before):
         after = after.with_news(
             "order.created",
             now,
@@ -252,12 +258,15 @@ def _exceptions(session: Session, evidence: Evidence) -> frozenset[ExceptionName
     received = [p for p in session.payments if p.received]
     own = [p for p in received if p.currency == session.currency and p.status != "REFUNDED"]
     total = sum(p.amount for p in own)
-    short = session.status is not Status.PAID and total > 0
+    handed_over = session.custody is Custody.HANDED_OVER
+    short = session.status is not Status.PAID and total > 0 and not handed_over
     if short and (evidence.complete or ExceptionName.UNDERPAID in session.exceptions):
         names.add(ExceptionName.UNDERPAID)
     if session.status is Status.PAID and total > session.amount:
         twice = len(own) > 1 and any(p.status == "PAID" and p.amount >= session.amount for p in own)
         names.add(ExceptionName.PAID_TWICE if twice else ExceptionName.OVERPAID)
+    if handed_over and session.status is not Status.PAID and received:
+        names.add(ExceptionName.HANDED_OVER)
     if any(p.currency != session.currency for p in received):
         names.add(ExceptionName.WRONG_CURRENCY)
     if any(p.status == "REFUNDED" for p in received):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tulbur.core.custody import Custody
 from tulbur.core.money import format_tugrik
 from tulbur.core.schedule import (
     DAY,
@@ -132,7 +133,10 @@ def superseded(session: Session) -> tuple[Invoice, ...]:
 
 
 def hinted(session: Session, payment_id: str, now: Micros) -> Session:
-    """A callback named `payment_id` ("" when none): keep it and plan the first look of the ladder."""
+    """A callback named `payment_id` ("" when none): keep it and plan the first look of the ladder.
+
+    A session that is followed keeps it for later: nothing is asked before it is taken over.
+    """
     if knows(session, payment_id):
         return session
     nothing_new = (HintState.WAITING, HintState.FOREIGN)
@@ -140,6 +144,8 @@ def hinted(session: Session, payment_id: str, now: Micros) -> Session:
         return session
     kept = tuple(hint for hint in session.hints if hint.payment_id != payment_id)
     looks = (*(look for look in session.looks if look.reason is not Reason.CALLBACK), first_rung(now))
+    if session.custody is Custody.FOLLOWED:
+        looks = ()
     after = replace(session, hints=(*kept, Hint(payment_id, now)), looks=looks)
     return after.with_news("callback.received", now, payment_id=payment_id)
 
@@ -166,11 +172,11 @@ def knows(session: Session, payment_id: str) -> bool:
 
 
 def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = False) -> Session:
-    """Claim the right to ask QPay; the same object when the question is refused.
+    """Claim the right to ask QPay; the same object when the question is refused, always of a session that is followed.
 
     Looks that are due move behind the question, so that another asks should this one die.
     """
-    if not may_ask(session, reason, now, new_hint=new_hint):
+    if session.custody is Custody.FOLLOWED or not may_ask(session, reason, now, new_hint=new_hint):
         return session
     after = replace(
         session,
@@ -207,7 +213,7 @@ def given_up(session: Session, now: Micros) -> Session:
 
     The session expires, so that money which shows after all still makes the order.
     """
-    over = session.status is Status.PENDING and now >= session.expires_at + GIVE_UP_SECONDS * SECOND
+    over = _awaits_an_answer(session) and now >= _awaited_since(session) + GIVE_UP_SECONDS * SECOND
     hints = tuple(
         replace(hint, state=HintState.UNCONFIRMED)
         if hint.state is HintState.WAITING and now >= hint.seen_at + GIVE_UP_SECONDS * SECOND
@@ -221,7 +227,8 @@ def given_up(session: Session, now: Micros) -> Session:
     if hints == session.hints and not over:
         return session
     ladder = any(hint.state is HintState.WAITING for hint in hints)
-    looks = tuple(look for look in session.looks if ladder or look.reason is not Reason.CALLBACK)
+    ended = (set() if ladder else {Reason.CALLBACK}) | ({Reason.SWEEP} if over else set())
+    looks = tuple(look for look in session.looks if look.reason not in ended)
     after = expired(replace(session, hints=hints, looks=looks), now)
     unconfirmed = any(hint.state is HintState.UNCONFIRMED and hint.payment_id for hint in hints)
     names = after.exceptions | {ExceptionName.UNCONFIRMED} if unconfirmed else after.exceptions
@@ -229,9 +236,19 @@ def given_up(session: Session, now: Micros) -> Session:
     return named if named.news else named.with_news("check.given_up", now)
 
 
+def _awaits_an_answer(session: Session) -> bool:
+    swept = any(look.reason is Reason.SWEEP for look in session.looks)
+    return session.custody is Custody.OURS and (session.status is Status.PENDING or swept)
+
+
+def _awaited_since(session: Session) -> Micros:
+    taken_at = session.claim.taken_at if session.claim else None
+    return max(session.expires_at, taken_at or 0)
+
+
 def expired(session: Session, now: Micros) -> Session:
     """The payer's deadline passed and QPay, asked once more, showed no full payment."""
-    if session.status is not Status.PENDING or now < session.expires_at:
+    if session.status is not Status.PENDING or now < session.expires_at or session.custody is not Custody.OURS:
         return session
     after = _closed(session, now).moved(Status.EXPIRED)
     return after.with_news("session.expired", now)
@@ -239,7 +256,7 @@ def expired(session: Session, now: Micros) -> Session:
 
 def cancelled(session: Session, now: Micros) -> Session:
     """The shop or the payer gave up, and every invoice with an id is cancelled at QPay."""
-    if session.status is not Status.PENDING:
+    if session.status is not Status.PENDING or session.custody is not Custody.OURS:
         return session
     attempts = tuple(
         replace(a, state=InvoiceState.CANCELLED) if a.state is InvoiceState.OPEN else a for a in session.attempts

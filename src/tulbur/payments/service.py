@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core import steps
+from tulbur.core.custody import Custody
 from tulbur.core.schedule import due_reason, waiting
 from tulbur.core.session import SECOND, InvoiceState, Micros, Reason, Session, Status
 from tulbur.core.steps import MOST_ATTEMPTS
@@ -193,9 +194,11 @@ class Payments:
         Raises:
             AlreadyPaid: the money was there first.
             ProviderUnavailable: QPay did not answer; the session is unchanged.
-            Conflict: QPay says paid but does not show the payment yet; it is being looked at.
+            Conflict: QPay says paid but does not show the payment yet; it is being looked at. Or it is not ours.
         """
         session = await self.desk.stored(session_id)
+        if session.custody is not Custody.OURS:
+            raise Conflict("the session is in the hands of the old shop")
         if session.status is Status.PENDING and session.asked_about:
             looked = await settle(self.desk, session_id, Reason.DEADLINE)
             if looked.asked and not looked.answered and looked.session.status is Status.PENDING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from tulbur.core.money import LARGEST, Mongo, parse_tugrik
+from tulbur.core.old_cart import OldCoupon, discount_for
 from tulbur.core.orders import Discount, Item
-from tulbur.errors import BadRequest, Invalid
+from tulbur.errors import AmountMismatch, BadRequest, Invalid
 from tulbur.payments import OpenRequest, Policy
 from tulbur.web.fields import (
     CacheSeconds,
@@ -38,7 +39,6 @@ LONGEST_TITLE: Final = 300
 
 _PRODUCT_NAMES: Final = ("productId", "id", "_id")
 _NOT_KEPT: Final = frozenset({"userId", "sessionId", "ttlSec"})
-_MONGO: Final = Decimal(1)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,14 +127,10 @@ class SeedCoupon(_Sent):
     )
     amount: _Amount = Field(default=Decimal(0), alias="discountAmount")
 
-    def off(self, items: tuple[Item, ...]) -> Mongo:
-        """What it takes off this cart: once, from the first line that holds its product."""
-        line = next((item for item in items if item.product_id == self.product_id), None)
-        if line is None:
-            return 0
-        if self.percent > 0:
-            return int((line.total * self.percent / 100).quantize(_MONGO, ROUND_HALF_UP))
-        return parse_tugrik(self.amount)
+    def coupon(self) -> OldCoupon:
+        return OldCoupon(
+            code=self.code, product_id=self.product_id, percent=self.percent, amount=parse_tugrik(self.amount)
+        )
 
 
 class SeedCheckout(_Sent):
@@ -202,16 +198,11 @@ class Seed:
         """
         if self.goods > LARGEST:
             raise Invalid("the cart comes to more than any invoice")
-        off = self.coupon.off(self.items) if self.coupon else 0
-        if self.total == self.goods - off:
-            taken = off
-        elif self.total == self.goods:
-            taken = 0
-        else:
-            raise Invalid("totalAmount must be the sum of the cart, or that less the coupon")
-        if self.coupon is None or not (taken or self.coupon.code):
-            return None
-        return Discount(code=self.coupon.code, amount=taken, product_id=self.coupon.product_id)
+        coupon = self.coupon.coupon() if self.coupon else None
+        try:
+            return discount_for(self.items, self.total, coupon)
+        except AmountMismatch:
+            raise Invalid("totalAmount must be the sum of the cart, or that less the coupon") from None
 
     def open_request(self, policy: Policy) -> OpenRequest:
         """`ttlSec` is both the payer's deadline and the cache's time; without it both are SESSION_TTL_SECONDS.
