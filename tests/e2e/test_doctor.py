@@ -104,6 +104,7 @@ async def test_a_qpay_that_is_away_is_noticed_although_a_token_lives(tmp_path: P
     assert "does not answer" in findings["clock"].detail
 
 
-async def test_redis_that_is_set_is_not_passed_over_in_silence(demo: Demo) -> None:
+async def test_redis_that_does_not_answer_is_a_problem(demo: Demo) -> None:
     findings = await _examined(demo.settings, redis_url="redis://127.0.0.1:1")
-    assert "REDIS_URL is not used" in findings["cache"].detail
+    assert not findings["cache"].ok
+    assert "does not answer" in findings["cache"].detail

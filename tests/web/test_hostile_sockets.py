@@ -234,7 +234,7 @@ def _demo_config() -> uvicorn.Config:
 
 
 def _serve_config() -> uvicorn.Config:
-    return serving._config(IsolatedSettings(), host=None, port=None, processes=1, worker=False)
+    return serving._config(IsolatedSettings(), ("127.0.0.1", 8080), processes=1, worker=False)
 
 
 @pytest.mark.parametrize("config", [_demo_config, _serve_config], ids=["demo", "serve"])
