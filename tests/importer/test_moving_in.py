@@ -22,7 +22,7 @@ from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-SESSIONS = int(os.environ.get("TULBUR_OLD_SESSIONS", "240"))
+SESSIONS = int(os.environ.get("TULBUR_OLD_SESSIONS", "130"))
 """`make test-import` takes 10,000."""
 
 
