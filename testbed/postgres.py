@@ -43,6 +43,7 @@ class Postgres(Engine):
             "deadlock_timeout": "50ms",
             # Not what tulbur needs, which therefore has to ask for it.
             "default_transaction_isolation": "serializable",
+            "statement_timeout": "90s",
             "timezone": "Asia/Ulaanbaatar",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

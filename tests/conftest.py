@@ -35,7 +35,7 @@ settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def migrated(servers: "TestServers") -> Callable[[str], str]:
     """The URL of this process's one migrated database on a server, in whatever state the test before has left it."""
-    from tulbur.stores import migrate  # noqa: PLC0415 - once the test run is set up
+    from tulbur.stores.choosing import migrations  # noqa: PLC0415 - once the test run is set up
 
     urls: dict[str, str] = {}
 
@@ -43,7 +43,7 @@ def migrated(servers: "TestServers") -> Callable[[str], str]:
         servers.note(name)
         if name not in urls:
             urls[name] = servers.url(name)
-            migrate.up(urls[name])
+            migrations(urls[name]).up(urls[name])
         return urls[name]
 
     return url

@@ -69,7 +69,7 @@ async def test_the_drill_goes_on_without_the_cache(own_server: Callable[[str], S
         assert [(one.ok, "does not answer" in one.detail) for one in cache] == [(False, True)]
 
 
-async def test_migrate_up_status_down_on_mongodb(database: Callable[[str], str], tmp_path: Path) -> None:
+async def test_migrate_up_and_down_on_mongodb(database: Callable[[str], str], tmp_path: Path) -> None:
     env = {"DATABASE_URL": database("mongodb")}
     refused = await tulbur("stats", env=env, cwd=tmp_path)
     assert refused.returncode == 2
@@ -77,8 +77,6 @@ async def test_migrate_up_status_down_on_mongodb(database: Callable[[str], str],
     assert "Traceback" not in refused.stderr
     up = json.loads((await tulbur("migrate", "--json", env=env, cwd=tmp_path)).stdout)
     assert up["current"] == up["head"]
-    assert json.loads((await tulbur("migrate", "status", "--json", env=env, cwd=tmp_path)).stdout) == up
-    assert (await tulbur("migrate", "down", "--confirm", "other", env=env, cwd=tmp_path)).returncode == 2
     gone = await tulbur("migrate", "down", "--confirm", up["database"], "--json", env=env, cwd=tmp_path)
     assert gone.returncode == 0, gone.stderr
     down = json.loads(gone.stdout)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from tulbur.commands.demo import Demo, running
+from tulbur.stores.choosing import migrations
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +75,9 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, qpay: Demo, *options: str, port: int | None = None) -> AsyncIterator[Service]:
+async def serving(
+    folder: Path, qpay: Demo, *options: str, port: int | None = None, **settings: str
+) -> AsyncIterator[Service]:
     port = port or _free_port()
     errors = folder / f"serve-{port}.log"
     with errors.open("wb") as log:
@@ -84,7 +87,7 @@ async def serving(folder: Path, qpay: Demo, *options: str, port: int | None = No
             "tulbur.cli",
             "serve",
             *options,
-            env=_env(folder, port, qpay.simulator_url),
+            env={**_env(folder, port, qpay.simulator_url), **settings},
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -130,6 +133,32 @@ async def test_several_processes_make_one_order_set(tmp_path: Path, qpay: Demo) 
             assert (await answer.json())["status"] == "PAID"
         async with http.get(f"{service.url}/v1/stats", headers=KEY) as answer:
             assert (await answer.json())["fallback_rate"] is None
+
+
+@pytest.mark.store("mongodb")
+@pytest.mark.store("valkey")
+async def test_several_processes_share_mongodb_and_valkey(
+    tmp_path: Path, qpay: Demo, database: Callable[[str], str]
+) -> None:
+    url = database("mongodb")
+    migrations(url).up(url)
+    shared = {"DATABASE_URL": url, "REDIS_URL": database("valkey")}
+    async with serving(tmp_path, qpay, "--workers", "2", **shared) as service, aiohttp.ClientSession() as http:
+        session = await _open(http, service)
+        paid = await _pay(http, qpay, session["invoice"]["id"])
+        assert paid["callback"] == {"status": 200, "body": "SUCCESS"}
+        async with http.get(f"{service.url}/v1/sessions/{session['id']}", headers=KEY) as answer:
+            shown = await answer.json()
+        assert (shown["status"], len(shown["orders"])) == ("PAID", 1)
+        rate = None
+        async with asyncio.timeout(30):
+            while rate is None:  # a process adds its counts to the shared ones every few seconds
+                async with http.get(f"{service.url}/v1/stats", headers=KEY) as answer:
+                    rate = (await answer.json())["fallback_rate"]
+                await asyncio.sleep(0.1)
+        assert rate == 0
+        await service.stop()
+        assert "Traceback" not in service.errors.read_text()
 
 
 async def test_killed_after_the_payment_the_next_process_makes_the_order(tmp_path: Path, qpay: Demo) -> None:

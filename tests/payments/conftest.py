@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.payments.world import Clock, World, world
 
-from testbed.plugin import TestServers
 from tulbur.cache.redis import RedisBackend
 from tulbur.ports import Store
-from tulbur.stores import mongo_migrate
 from tulbur.stores.harnesses import empty
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.mongo import MongoStore
@@ -23,30 +21,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def mongo_url(servers: TestServers) -> Callable[[], str]:
-    """Gives a migrated database for all tests of a file; whoever uses it empties it."""
-    made: list[str] = []
-
-    def url() -> str:
-        servers.note("mongodb")
-        if not made:
-            made.append(servers.url("mongodb"))
-            mongo_migrate.up(made[0])
-        return made[0]
-
-    return url
-
-
 def store_on(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Store:
     """A store of the kind the test is run on, not started."""
     if request.param == "memory":
         return MemoryStore(clock)
     if request.param == "sqlite":
         return SqliteStore(folder / "t.db", clock)
-    if request.param == "mongodb and valkey":
-        return MongoStore(request.getfixturevalue("mongo_url")(), clock)
-    return NetworkStore(request.getfixturevalue("migrated")(request.param), clock)
+    url = request.getfixturevalue("migrated")(request.param)
+    return MongoStore(url, clock) if request.param == "mongodb" else NetworkStore(url, clock)
 
 
 @pytest.fixture(
@@ -55,7 +37,7 @@ def store_on(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Stor
         pytest.param("sqlite", marks=pytest.mark.store("sqlite")),
         "postgres",
         "mariadb",
-        "mongodb and valkey",
+        "mongodb",
     ]
 )
 async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
@@ -67,8 +49,8 @@ async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Wor
         await store.stop()
     backend = None
     if isinstance(store, MongoStore):
+        # The one on MongoDB is also the one with a shared cache.
+        await emptied(store.url)
         backend = RedisBackend(request.getfixturevalue("database")("valkey"), seconds=5)
     async with world(store, clock, backend) as made:
         yield made
-    if isinstance(store, MongoStore):
-        await emptied(store.url)

@@ -56,6 +56,8 @@ def test_up_down_and_up_again(url: str, database_itself: Any, tmp_path: Path) ->
         assert made == {"_id_", *(index.document["name"] for index in indexes)}
     down(url, tmp_path)
     assert database_itself.list_collection_names() == []
+    with pytest.raises(Conflict, match="no collections"):
+        down(url, tmp_path, "2")
     assert mongo_migrate.up(url) == DONE
 
 

@@ -15,6 +15,8 @@ from tulbur.errors import Conflict, SessionExists
 from tulbur.ports import MOST_ROWS, SessionQuery, Store, Unmatched
 from tulbur.stores.contracts.samples import NOW, answered, called_back, session, with_qr
 from tulbur.stores.memory import MemoryStore
+from tulbur.stores.mongo import MongoStore
+from tulbur.stores.mongo_harness import emptied as mongo_emptied
 from tulbur.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -167,6 +169,20 @@ async def test_servers_do_the_same(migrated: Callable[[str], str], server: str, 
     script = Script(seed)
     async with emptied(migrated(server), clock=lambda: script.now) as store:
         used = await compared(script, MemoryStore(lambda: script.now), store)
+    assert used == set(NAMES)
+
+
+@pytest.mark.parametrize("seed", range(200, 204))
+async def test_mongodb_does_the_same(migrated: Callable[[str], str], seed: int) -> None:
+    script = Script(seed)
+    url = migrated("mongodb")
+    await mongo_emptied(url)
+    store = MongoStore(url, lambda: script.now)
+    await store.start()
+    try:
+        used = await compared(script, MemoryStore(lambda: script.now), store)
+    finally:
+        await store.stop()
     assert used == set(NAMES)
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Executable, Select, Table, insert, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, Select, Table, insert, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -85,6 +85,19 @@ def database_clock(connection: Connection) -> Micros:
     return connection.execute(_CLOCKS[connection.dialect.name]).scalar_one()
 
 
+# --- the order of rows in which a column is null ---------------------------------------------------------------------
+
+
+def order_of(
+    connection: Connection, null: ColumnElement[Any], *columns: ColumnElement[Any]
+) -> Sequence[ColumnElement[Any]]:
+    """The order `columns` of rows in which `null` is null, by an index over all of them.
+
+    PostgreSQL sees that the index has it only when `null` is named; MySQL and MariaDB only when it is not.
+    """
+    return (null, *columns) if connection.dialect.name == "postgresql" else columns
+
+
 # --- sessions with a server ----------------------------------------------------------------------------------------
 
 LOCK_SECONDS: Final = 5
@@ -92,13 +105,14 @@ LOCK_SECONDS: Final = 5
 
 
 def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
-    """What a session starts with.
+    """What a session starts with, whatever the server, the database or the role prefer.
 
     No `statement_timeout`: it would cut short a COMMIT that waits for its standby, and call that a success.
     """
     return {
         "application_name": "tulbur",
         "timezone": "UTC",
+        "statement_timeout": "0",
         "lock_timeout": f"{lock_seconds}s",
         "idle_in_transaction_session_timeout": "60s",
         "default_transaction_isolation": "read committed",
@@ -179,7 +193,8 @@ class _Errors:
 _POSTGRESQL: Final = _Errors(
     # serialization failure, deadlock, lock timeout, unique violation (two publishers), plan of an old schema
     again=frozenset({"40001", "40P01", "55P03", "23505", "0A000"}),
-    lost=frozenset({"57P01", "57P02", "57P05", "25P03", "08000", "08003", "08006", "08007"}),
+    # ended by the server or its operator; or a primary no more, while another has become it
+    lost=frozenset({"57P01", "57P02", "57P05", "25P03", "25P04", "08000", "08003", "08006", "08007", "25006"}),
     undone=frozenset({"40001", "40P01", "23505"}),
     messages={
         "28P01": "it refuses this user or password: correct DATABASE_URL",
@@ -199,7 +214,7 @@ _MYSQL: Final = _Errors(
     # deadlock (and Galera's conflict at COMMIT), lock timeout, unique violation (two publishers), record changed
     again=frozenset({1213, 1205, 1062, 1020}),
     # 1047: a node of a Galera cluster that does not belong to its majority, or not yet
-    lost=frozenset({1047, 1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031}),
+    lost=frozenset({1047, 1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031, 1290, 1792, 1836}),
     undone=frozenset({1213, 1020}),
     messages={
         1047: "this node of the cluster has no majority, or is not ready yet",

@@ -94,7 +94,7 @@ def down(url: str, *, confirm: str, stamp: str, folder: Path | None = None) -> P
     """Remove every collection of ours, after a backup in `folder` (the working directory); where the backup is.
 
     Raises:
-        Conflict: `confirm` is not the database's name, or that backup exists already.
+        Conflict: `confirm` is not the database's name, there is nothing to take down, or that backup exists already.
         SettingsError: a newer release made this schema, or DATABASE_URL is wrong.
         StoreUnavailable: the server does not answer, or the lock was not to be had.
     """
@@ -103,7 +103,9 @@ def down(url: str, *, confirm: str, stamp: str, folder: Path | None = None) -> P
         raise Conflict(f"the database is called {name}: confirm with this name")
     with _opened(url) as database, _locked(database):
         current = _current(database)
-        if current is not None and current not in _revisions():
+        if current is None:
+            raise Conflict(f"there are no collections of tulbur in {name}")
+        if current not in _revisions():
             raise SettingsError("a newer release of tulbur made this schema: take it down with that release")
         backup = _backup(database, (folder or Path.cwd()) / f"{name}.{stamp}.backup.tar.gz")
         for step in reversed(STEPS):

@@ -35,6 +35,9 @@ POOL_SIZE: Final = 10
 WAIT_SECONDS: Final = 5.0
 """How long a call waits for a connection."""
 
+OLDEST_SECONDS: Final = 900
+"""After which a connection is replaced, before a firewall forgets it without a word."""
+
 MOST_WAITING: Final = 1000
 """Calls that may be under way or waiting."""
 
@@ -70,7 +73,14 @@ class NetworkStore(SqlStore):
         self.url = url
         self._address = drivers.read(url)
         self._address.driver()
-        self._pool = {"poolclass": AsyncAdaptedQueuePool, "pool_size": pool_size, "max_overflow": 0}
+        self._pool = {
+            "poolclass": AsyncAdaptedQueuePool,
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": wait_seconds,
+            "pool_recycle": OLDEST_SECONDS,
+            "pool_use_lifo": True,
+        }
         self._wait_seconds = wait_seconds
         self._answer_seconds = answer_seconds
         self._lock_seconds = lock_seconds
@@ -82,9 +92,7 @@ class NetworkStore(SqlStore):
     async def start(self) -> None:
         if self._engine is not None:
             return
-        self._engine = await drivers.engine(
-            self._address, lock_seconds=self._lock_seconds, pool_timeout=self._wait_seconds, **self._pool
-        )
+        self._engine = await drivers.engine(self._address, lock_seconds=self._lock_seconds, **self._pool)
         event.listen(self._engine.sync_engine, "connect", _note_birth)
         event.listen(self._engine.sync_engine, "checkout", self._refuse_the_distrusted)
         try:

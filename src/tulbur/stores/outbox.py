@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, exists, func, not_, select
 from tulbur.core.session import Micros
 from tulbur.ports import NumberedEvent
 from tulbur.stores import rows
+from tulbur.stores.dialects import order_of
 from tulbur.stores.rows import EventState, page
 from tulbur.stores.schema import events
 
@@ -41,7 +42,7 @@ def _with_oldest(connection: Connection, limit: int) -> set[str]:
     oldest = (
         select(events.c.session_id)
         .where(events.c.state == EventState.UNNUMBERED, events.c.no.is_(None))
-        .order_by(events.c.at, events.c.id)
+        .order_by(*order_of(connection, events.c.no, events.c.at, events.c.id))
         .limit(page(limit))
     )
     return set(connection.execute(oldest).scalars())
@@ -65,10 +66,11 @@ def claim_events(
     connection: Connection, *, clock: Micros, owner: str, limit: int, lease_seconds: float
 ) -> list[NumberedEvent]:
     earlier = events.alias("earlier")
+    # `+ 0`: by session is the short way to a handful, not by state to all that wait.
     blocked = exists().where(
         earlier.c.session_id == events.c.session_id,
         earlier.c.seq < events.c.seq,
-        earlier.c.state.in_(rows.UNDELIVERED),
+        (earlier.c.state + 0).in_(rows.UNDELIVERED),
     )
     ready = (
         select(events)

@@ -10,6 +10,7 @@ from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session
 from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats, Unmatched
 from tulbur.stores import rows
+from tulbur.stores.dialects import order_of
 from tulbur.stores.outbox import numbered
 from tulbur.stores.rows import page
 from tulbur.stores.schema import events, invoices, orders, payments, sessions, tallies, tokens
@@ -88,7 +89,7 @@ def unmatched(connection: Connection, limit: int) -> list[Unmatched]:
     query = (
         select(payments)
         .where(payments.c.session_id.is_(None))
-        .order_by(payments.c.seen_at, payments.c.payment_id)
+        .order_by(*order_of(connection, payments.c.session_id, payments.c.seen_at, payments.c.payment_id))
         .limit(page(limit))
     )
     return [rows.read_unmatched(row) for row in connection.execute(query).mappings()]

@@ -17,7 +17,7 @@ from tulbur.core.session import Micros, Session, Status
 from tulbur.errors import Conflict, SessionExists, StoreUnavailable
 from tulbur.ports import CommitResult, Committed, PaymentTaken, StoredToken, Unmatched
 from tulbur.stores import rows
-from tulbur.stores.dialects import insert_new
+from tulbur.stores.dialects import insert_new, order_of
 from tulbur.stores.rows import Change, page
 from tulbur.stores.schema import events, invoices, leases, orders, payments, sessions, tallies, tokens
 
@@ -196,7 +196,7 @@ def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micr
 
 
 def _finished(connection: Connection, status: Status, before: Micros, limit: int) -> Sequence[Row[bytes, int]]:
-    untold = exists().where(events.c.session_id == sessions.c.id, events.c.state.in_(rows.UNDELIVERED))
+    untold = exists().where(events.c.session_id == sessions.c.id, (events.c.state + 0).in_(rows.UNDELIVERED))
     query = (
         select(sessions.c.document, sessions.c.version)
         .where(
@@ -207,7 +207,7 @@ def _finished(connection: Connection, status: Status, before: Micros, limit: int
             sessions.c.next_check_at.is_(None),
             not_(untold),
         )
-        .order_by(sessions.c.updated_at)
+        .order_by(*order_of(connection, sessions.c.blanked_at, sessions.c.updated_at))
         .limit(limit)
         .with_for_update()
     )
