@@ -8,14 +8,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from testbed.binaries import CACHE, Missing
 
 # Each may go by several names in several releases; one that exists under none of them is not needed there.
-MARIADB = (("mariadb-server-core",), ("libaio1", "libaio1t64"), ("libnuma1",), ("liburing2",), ("libpcre2-8-0",))
+Packages: TypeAlias = tuple[tuple[str, ...], ...]
+
+MARIADB: Packages = (
+    ("mariadb-server-core",),
+    ("libaio1", "libaio1t64"),
+    ("libnuma1",),
+    ("liburing2",),
+    ("libpcre2-8-0",),
+)
+GALERA: Packages = (("galera-4",),)
+
+
+def galera() -> Path:
+    """The folder under which Galera's `usr/lib/libgalera_smm.so` lies, for the MariaDB of the same release.
+
+    Raises:
+        Missing: it could not be downloaded.
+    """
+    return _got("galera", GALERA, "usr/lib/libgalera_smm.so")
 
 
 def mariadb() -> Path:
@@ -24,11 +43,16 @@ def mariadb() -> Path:
     Raises:
         Missing: it could not be downloaded.
     """
-    root = CACHE / "mariadb"
-    with _one_at_a_time(CACHE / "mariadb.lock"):
-        if not (root / "usr/sbin/mariadbd").exists():
-            print("getting MariaDB (once) …", file=sys.stderr)
-            _unpack(MARIADB, root)
+    return _got("mariadb", MARIADB, "usr/sbin/mariadbd")
+
+
+def _got(name: str, packages: Packages, wanted: str) -> Path:
+    """A folder with the packages in it, of which `wanted` is a file that must be there."""
+    root = CACHE / name
+    with _one_at_a_time(CACHE / f"{name}.lock"):
+        if not (root / wanted).exists():
+            print(f"getting {packages[0][0]} (once) …", file=sys.stderr)
+            _unpack(packages, root)
     return root
 
 
@@ -40,7 +64,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def _unpack(packages: Iterable[tuple[str, ...]], root: Path) -> None:
+def _unpack(packages: Packages, root: Path) -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise Missing("there is no apt-get here to download it with; install MariaDB's server, or name it in MARIADBD")
     with tempfile.TemporaryDirectory(dir=root.parent, prefix="apt-") as name:
@@ -55,7 +79,7 @@ def _unpack(packages: Iterable[tuple[str, ...]], root: Path) -> None:
         root.chmod(0o755)
 
 
-def _downloaded(packages: Iterable[tuple[str, ...]], folder: Path) -> list[Path]:
+def _downloaded(packages: Packages, folder: Path) -> list[Path]:
     """Packages from the system's own sources, with its lists where they are good, else with lists of our own."""
     for part in ("debs", "state/lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True)
@@ -66,9 +90,9 @@ def _downloaded(packages: Iterable[tuple[str, ...]], folder: Path) -> list[Path]
             # A source that does not answer is not fatal: another may have what is needed.
             _apt(folder, *options, "update")
         failed = [names for names in packages if not any(_apt(folder, *options, "download", name) for name in names)]
-        if packages and MARIADB[0] not in failed:
+        if packages[0] not in failed:
             return sorted((folder / "debs").glob("*.deb"))
-    raise Missing("apt-get could not download mariadb-server-core; see .testbed/apt.log")
+    raise Missing(f"apt-get could not download {packages[0][0]}; see .testbed/apt.log")
 
 
 def _apt(folder: Path, *arguments: str) -> bool:

@@ -71,15 +71,14 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.refusing:
+            writer.close()
+            return
         try:
-            if self.refusing:
-                return
             back, server = await asyncio.open_connection(self.host, self.target)
         except OSError:
+            writer.close()
             return
-        finally:
-            if self.refusing:
-                writer.close()
         link = _Link(writer, server)
         self._links.add(link)
         try:

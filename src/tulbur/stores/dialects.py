@@ -119,7 +119,7 @@ def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
     }
 
 
-def mysql_settings(lock_seconds: int = LOCK_SECONDS) -> Sequence[str]:
+def mysql_settings(lock_seconds: int = LOCK_SECONDS, *, galera: bool = False) -> Sequence[str]:
     """What a session is told first."""
     strict = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
     # The driver logs warnings, and in strict mode none of them is about our data.
@@ -128,6 +128,8 @@ def mysql_settings(lock_seconds: int = LOCK_SECONDS) -> Sequence[str]:
     return (
         f"SET SESSION {chosen}, innodb_lock_wait_timeout = {lock_seconds}",
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        # A node may be behind what another has answered: it is not read before it has caught up.
+        *(("SET SESSION wsrep_sync_wait = 1",) if galera else ()),
     )
 
 
@@ -211,9 +213,11 @@ _POSTGRESQL: Final = _Errors(
 _MYSQL: Final = _Errors(
     # deadlock (and Galera's conflict at COMMIT), lock timeout, unique violation (two publishers), record changed
     again=frozenset({1213, 1205, 1062, 1020}),
-    lost=frozenset({1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031, 1290, 1792, 1836}),
+    # 1047: a node of a Galera cluster that does not belong to its majority, or not yet
+    lost=frozenset({1047, 1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031, 1290, 1792, 1836}),
     undone=frozenset({1213, 1020}),
     messages={
+        1047: "this node of the cluster has no majority, or is not ready yet",
         1044: "this user may not use that database: correct DATABASE_URL, or grant it the rights",
         1045: "it refuses this user or password: correct DATABASE_URL",
         1698: "it refuses this user or password: correct DATABASE_URL",

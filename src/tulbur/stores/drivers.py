@@ -118,8 +118,9 @@ async def engine(
     connect = connector(address, lock_seconds)
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs what only the extras install
 
+    kind = _Kind("postgresql+asyncpg") if address.kind == "postgresql" else await _asked(address, connect)
     made = create_async_engine(
-        f"{await _dialect(address, connect)}://",
+        f"{kind.dialect}://",
         async_creator=connect,
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
@@ -128,20 +129,32 @@ async def engine(
         **(pool or {"poolclass": NullPool}),
     )
     if address.kind == "mysql":
-        event.listen(made.sync_engine, "connect", _tell_mysql(lock_seconds))
+        event.listen(made.sync_engine, "connect", _tell_mysql(lock_seconds, galera=kind.galera))
     return made
 
 
-async def _dialect(address: Address, connect: Callable[[], Awaitable[Any]]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a server turned out to be."""
+
+    dialect: str
+    galera: bool = False
+
+
+async def _asked(address: Address, connect: Callable[[], Awaitable[Any]]) -> _Kind:
     """MariaDB and MySQL have other names for the same collation, and SQLAlchemy believes the address."""
-    if address.kind == "postgresql":
-        return "postgresql+asyncpg"
     try:
         probe = await connect()
     except Exception as error:
         raise unreachable(address, error) from error
     try:
-        return "mariadb+asyncmy" if "mariadb" in probe.get_server_info().lower() else "mysql+asyncmy"
+        async with asyncio.timeout(CONNECT_SECONDS), probe.cursor() as cursor:
+            await cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+            galera = ("wsrep_on", "ON") in await cursor.fetchall()
+        maria = "mariadb" in probe.get_server_info().lower()
+        return _Kind("mariadb+asyncmy" if maria else "mysql+asyncmy", galera)
+    except Exception as error:
+        raise unreachable(address, error) from error
     finally:
         probe.close()
 
@@ -173,10 +186,10 @@ def _with_query(url: str, options: Mapping[str, str]) -> str:
     return f"{head}?{urlencode(options)}" if options else head
 
 
-def _tell_mysql(lock_seconds: int) -> Callable[[Any, object], None]:
+def _tell_mysql(lock_seconds: int, *, galera: bool) -> Callable[[Any, object], None]:
     def tell(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapted connection
         cursor = connection.cursor()
-        for statement in dialects.mysql_settings(lock_seconds):
+        for statement in dialects.mysql_settings(lock_seconds, galera=galera):
             cursor.execute(statement)
         cursor.close()
 
