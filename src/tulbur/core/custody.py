@@ -11,7 +11,8 @@ class Custody(StrEnum):
     """Who may make the orders of a session: never two systems at once.
 
     FOLLOWED: imported, and still the old shop's. Nothing is asked, nothing expires, no order is made; a callback's hint
-    is kept. HANDED_OVER: given to the old shop. Payments that are seen are held and named, no order is made.
+    is kept. HANDED_OVER: given to the old shop. Payments that are seen are held and named, no order is made, and it
+    never expires; so the step that hands it over has to take its looks away.
     """
 
     OURS = "ours"
