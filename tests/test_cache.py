@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tulbur.cache import Backend, MemoryBackend, SessionCache, cache_key
-from tulbur.cache_contract import CacheContract, sample
+from tulbur.cache.contract import CacheContract, sample
 from tulbur.core.session import SECOND, Invoice, Status
 
 pytestmark = pytest.mark.anyio

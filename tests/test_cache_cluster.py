@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from testbed.servers import Server
 from testbed.valkey import Valkey
 from tulbur.cache import SessionCache
+from tulbur.cache.contract import sample
 from tulbur.cache.redis import RedisBackend
-from tulbur.cache_contract import sample
 from tulbur.core.session import SECOND
 
 pytestmark = [pytest.mark.anyio, pytest.mark.store("valkey")]

@@ -13,8 +13,8 @@ from tests.proxy import proxied
 
 from testbed.servers import Server
 from tulbur.cache import SessionCache, cache_key
+from tulbur.cache.contract import CacheContract, sample
 from tulbur.cache.redis import RedisBackend
-from tulbur.cache_contract import CacheContract, sample
 from tulbur.core.session import SECOND, Status
 
 pytestmark = [pytest.mark.anyio, pytest.mark.store("valkey")]

@@ -11,8 +11,8 @@ from redis.asyncio.cluster import RedisCluster
 
 from testbed.clusters.valkey_cluster import NODE_TIMEOUT_MILLISECONDS, ValkeyCluster
 from tulbur.cache import SessionCache
+from tulbur.cache.contract import CacheContract, sample
 from tulbur.cache.redis import RedisBackend
-from tulbur.cache_contract import CacheContract, sample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.clusters, pytest.mark.store(ValkeyCluster.name)]
 
