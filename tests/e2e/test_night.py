@@ -34,7 +34,7 @@ class Night:
     paid: list[str] = field(default_factory=list)
     heard: int = 0
     unheard: int = 0
-    over: bool = False
+    calm: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ async def _serve_and_kill(folder: Path, qpay: Demo, port: int, night: Night) -> 
             await _kill(service)
             kills += 1
     async with serving(folder, qpay, port=port):
+        night.calm.set()
         while len(night.paid) < PAYERS:
             await asyncio.sleep(0.05)
     return kills
@@ -86,6 +87,9 @@ async def _kill(service: Service) -> None:
 async def _pay(http: aiohttp.ClientSession, url: str, qpay: Demo, night: Night, number: int) -> None:
     await asyncio.sleep(night.rng.uniform(0, 3))
     session = await _open(http, url, number)
+    if number % 4 == 1:
+        # Whatever the others meet, these are heard.
+        await night.calm.wait()
     body = {"callback": number % 5 != 0}
     async with http.post(f"{qpay.simulator_url}/_sim/invoices/{session['invoice']['id']}/pay", json=body) as answer:
         callback = (await answer.json())["callback"]
