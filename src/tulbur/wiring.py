@@ -20,7 +20,7 @@ from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, Store
 from tulbur.qpay.client import QPay
-from tulbur.settings import Settings
+from tulbur.settings import Required, Settings
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
@@ -102,7 +102,17 @@ class Tulbur:
             on_error=self.telemetry.on_cache_error,
             final_only=not shared,
         )
-        self.provider = QPay(
+        self.provider = self._qpay(required)
+        self.payments = self._use_cases()
+        self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
+        old_shop = settings.old_shop()
+        self._seed = SeedParts.of(old_shop, now) if old_shop else None
+        self.asgi: ASGIApp = create_app(self._web_parts(required, shared=shared, cache_kind=cache_kind))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    def _qpay(self, required: Required) -> QPay:
+        return QPay(
             required.qpay_base_url,
             required.qpay_username,
             required.qpay_password,
@@ -111,6 +121,8 @@ class Tulbur:
             clock=now,
             on_request=self.telemetry.on_request,
         )
+
+    def _use_cases(self) -> Payments:
         desk = Desk(
             store=self.store,
             cache=self.cache,
@@ -121,33 +133,29 @@ class Tulbur:
             new_id=new_id,
         )
         policy = Policy(
-            session_expiry_seconds=settings.session_expiry_seconds, session_ttl_seconds=settings.session_ttl_seconds
+            session_expiry_seconds=self.settings.session_expiry_seconds,
+            session_ttl_seconds=self.settings.session_ttl_seconds,
         )
-        self.payments = Payments(desk, policy)
-        self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
-        old_shop = settings.old_shop()
-        self._seed = SeedParts.of(old_shop, now) if old_shop else None
-        self.asgi: ASGIApp = create_app(
-            WebParts(
-                payments=self.payments,
-                store=self.store,
-                cache=self.cache,
-                provider=self.provider,
-                links=self.links,
-                clock=now,
-                api_keys=settings.api_keys(),
-                telemetry=self.telemetry,
-                live=self.live,
-                policy=policy,
-                shared_cache_or_single=shared,
-                cache_kind=cache_kind,
-                trusted_proxies=settings.trusted_proxies,
-                hsts=required.public_url.startswith("https://"),
-                seed=self._seed,
-            )
+        return Payments(desk, policy)
+
+    def _web_parts(self, required: Required, *, shared: bool, cache_kind: str) -> WebParts:
+        return WebParts(
+            payments=self.payments,
+            store=self.store,
+            cache=self.cache,
+            provider=self.provider,
+            links=self.links,
+            clock=now,
+            api_keys=self.settings.api_keys(),
+            telemetry=self.telemetry,
+            live=self.live,
+            policy=self.payments.policy,
+            shared_cache_or_single=shared,
+            cache_kind=cache_kind,
+            trusted_proxies=self.settings.trusted_proxies,
+            hsts=required.public_url.startswith("https://"),
+            seed=self._seed,
         )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:  # noqa: ANN401 - the options of __init__

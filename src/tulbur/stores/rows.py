@@ -32,7 +32,7 @@ Columns: TypeAlias = Mapping[Any, Any]
 """A row by the names of its columns, whoever read it."""
 
 PROVIDER: Final = "qpay"
-"""The value of every `provider` column for now."""
+"""The value of every `provider` column; QPay is the only provider."""
 
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
