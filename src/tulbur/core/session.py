@@ -63,7 +63,7 @@ MEANINGS: Final[Mapping[ExceptionName, str]] = {
     ExceptionName.PAID_TWICE: "one payment covers the amount and there is another, which is due back",
     ExceptionName.WRONG_CURRENCY: "money came in another currency; it pays nothing",
     ExceptionName.REFUNDED: "QPay gave a payment back",
-    ExceptionName.UNCONFIRMED: "a callback named a payment that QPay never showed",
+    ExceptionName.UNCONFIRMED: "QPay never showed a payment that was named, or gave no full answer for a week",
     ExceptionName.REFUND_UNCONFIRMED: "a refund was requested, but QPay still shows the payment as PAID",
     ExceptionName.HANDED_OVER: "paid after the session was exported to the old shop",
     ExceptionName.CONTESTED: "QPay shows a payment that another session already holds",
