@@ -197,6 +197,9 @@ class CommitUnknown(StoreUnavailable):
 class SourceUnavailable(TulburError):
     """The old shop's data cannot be read; run the same command again, it goes on where it was."""
 
+    code = "store_unavailable"
+    http_status = 503
+
 
 class SettingsError(TulburError):
     """A setting is missing or wrong."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, Protocol, TypeAlias
 
 from tulbur.core.money import Mongo
+from tulbur.core.moving import OldSession
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, ExceptionName, Micros, Reason, Session, Status
-from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import Conflict
 
@@ -226,16 +227,6 @@ class InvoiceRequest:
     callback_url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceSeen:
-    """An invoice as QPay has it; `status` is QPay's own open string, OPEN, CLOSED or CANCELED."""
-
-    id: str
-    status: str
-    sender_invoice_no: str
-    amount: Mongo
-
-
 class Cancelling(StrEnum):
     """What QPay answered to cancelling an invoice."""
 
@@ -269,6 +260,23 @@ class Provider(Protocol):
     async def get_payment(self, payment_id: str) -> SeenPayment | None: ...
 
 
+# --- the shop we replace -------------------------------------------------------------------------------------------
+
+
+class OldShop(Protocol):
+    """The sessions the old shop keeps in its Redis; only read. An error is SourceUnavailable, never "unknown"."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def read(self, session_id: str) -> OldSession | None:
+        """The session under this id, or None when there is none that can be read as one."""
+
+    def changed(self) -> AsyncIterator[Sequence[OldSession]]:
+        """Those that are new or different since this was last read to its end, in batches."""
+
+
 # --- somebody to tell ----------------------------------------------------------------------------------------------
 
 
@@ -276,7 +284,7 @@ class EventSink(Protocol):
     """Hears what happened, for metrics, logs and live pages; must not raise and must not wait."""
 
     def loaded(self, session_id: str, source: str) -> None:
-        """A callback found its session in the "cache" or in the "database"."""
+        """A callback found its session in the "cache", in the "database", or "adopted" it from the old shop's Redis."""
 
     def called_back(self, outcome: str, seconds: float) -> None: ...
 

@@ -83,8 +83,10 @@ class Telemetry:
     def loaded(self, session_id: str, source: str) -> None:
         self._loads.labels(source).inc()
         self._pending[source] = self._pending.get(source, 0) + 1
-        if source != "cache":
+        if source == "database":
             _log.info("session loaded from database", extra={"session_id": session_id})
+        elif source == "adopted":
+            _log.info("session adopted from the old shop's Redis", extra={"session_id": session_id})
 
     def called_back(self, outcome: str, seconds: float) -> None:
         self._callbacks.labels(outcome).inc()

@@ -18,7 +18,7 @@ from tulbur.errors import SettingsError, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
-from tulbur.ports import EventSink, Store
+from tulbur.ports import EventSink, OldShop, Store
 from tulbur.qpay.client import QPay
 from tulbur.settings import Required, Settings
 from tulbur.stores import choosing
@@ -29,7 +29,7 @@ from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
 from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
-from tulbur.worker import Worker
+from tulbur.worker import Follower, Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
@@ -77,6 +77,19 @@ def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
     return backend, backend.kind
 
 
+def open_old_shop(settings: Settings) -> OldShop | None:
+    """The old shop's sessions in Redis, while its routes are answered here and there is a Redis to share with it.
+
+    Raises:
+        SettingsError: REDIS_URL is no address.
+    """
+    if settings.redis_url is None or settings.old_shop() is None:
+        return None
+    from tulbur.importer.keys import LiveKeys  # noqa: PLC0415 - for those who use it
+
+    return LiveKeys(settings.redis_url, now)
+
+
 class Tulbur:
     """tulbur as a library: every use case, and the whole HTTP application to serve or to mount.
 
@@ -103,8 +116,11 @@ class Tulbur:
             final_only=not shared,
         )
         self.provider = self._qpay(required)
+        self.old_shop = open_old_shop(settings)
         self.payments = self._use_cases()
-        self.worker = Worker(self.payments, owner=f"worker-{secrets.token_hex(6)}") if worker else None
+        owner = f"worker-{secrets.token_hex(6)}"
+        self.worker = Worker(self.payments, owner=owner) if worker else None
+        self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
         old_shop = settings.old_shop()
         self._seed = SeedParts.of(old_shop, now) if old_shop else None
         self.asgi: ASGIApp = create_app(self._web_parts(required, shared=shared, cache_kind=cache_kind))
@@ -131,6 +147,7 @@ class Tulbur:
             sink=_Sinks([self.telemetry, self.live]),
             clock=now,
             new_id=new_id,
+            old_shop=self.old_shop,
         )
         policy = Policy(
             session_expiry_seconds=self.settings.session_expiry_seconds,
@@ -181,12 +198,16 @@ class Tulbur:
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
         if self.worker is not None:
             self._tasks.append(asyncio.create_task(self.worker.run(), name="tulbur-worker"))
+        if self.follower is not None:
+            self._tasks.append(asyncio.create_task(self.follower.run(), name="tulbur-follower"))
 
     async def stop(self) -> None:
         """Finish what is being settled, then close everything; safe to call twice."""
         self._stopping.set()
         if self.worker is not None:
             self.worker.stop()
+        if self.follower is not None:
+            self.follower.stop()
         self.live.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
@@ -196,6 +217,8 @@ class Tulbur:
         await self.provider.stop()
         if self._seed is not None:
             await self._seed.stop()
+        if self.old_shop is not None:
+            await self.old_shop.stop()
         await self.cache.stop()
         await self.store.stop()
 

@@ -13,6 +13,7 @@ from testbed.clusters.valkey_cluster import NODE_TIMEOUT_MILLISECONDS, ValkeyClu
 from tulbur.cache import SessionCache
 from tulbur.cache.contract import CacheContract, sample
 from tulbur.cache.redis import RedisBackend
+from tulbur.importer.keys import LiveKeys
 
 pytestmark = [pytest.mark.anyio, pytest.mark.clusters, pytest.mark.store(ValkeyCluster.name)]
 
@@ -100,3 +101,17 @@ async def test_a_killed_master_costs_misses_and_writes_resume(
     errors.clear()
     assert await put_and_found(version + 1) == SESSIONS
     assert errors == []
+
+
+async def test_the_old_shops_sessions_are_read_on_every_node(cluster: ValkeyCluster) -> None:
+    url = await asyncio.to_thread(cluster.url)
+    payload = '{"userId": "u", "cart": [{"shopId": "s", "quantity": 1, "sale_price": 5}], "totalAmount": 5}'
+    keys = LiveKeys(url, lambda: 0)
+    async with RedisCluster.from_url(url.partition("?")[0]) as raw:
+        await raw.flushall(target_nodes=RedisCluster.PRIMARIES)
+        for n in range(SESSIONS):
+            await raw.set(f"payment-session:old-{n}", payload, ex=600)
+    found = [old async for batch in keys.changed() for old in batch]
+    assert {old.id for old in found} == {f"old-{n}" for n in range(SESSIONS)}
+    assert await keys.read("old-7") == found[[old.id for old in found].index("old-7")]
+    await keys.stop()

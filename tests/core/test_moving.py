@@ -13,10 +13,10 @@ from tests.core.test_machine import EVIDENCE, IDS, Checkout, Model
 
 from tulbur.core import settling, steps
 from tulbur.core.custody import Custody
-from tulbur.core.moving import OldSession, OldStatus, imported, reimported, taken_over
+from tulbur.core.moving import OldSession, OldStatus, adopted, imported, reimported, taken_over
 from tulbur.core.schedule import DAY
 from tulbur.core.session import SECOND, ExceptionName, HintState, InvoiceState, Reason, Session, Status
-from tulbur.core.settling import Evidence
+from tulbur.core.settling import Evidence, InvoiceSeen
 from tulbur.core.steps import GIVE_UP_SECONDS
 
 CART = [
@@ -207,3 +207,62 @@ class MovedIn(Checkout):
 
 TestMovedIn = MovedIn.TestCase
 TestMovedIn.settings = settings(stateful_step_count=40)
+
+
+# --- from the old shop's Redis alone
+
+
+def in_redis(**fields: Any) -> Session:
+    return imported(old(**{"source": "redis", **fields}), NOON).committed()
+
+
+OURS = InvoiceSeen(id="inv1", status="CLOSED", sender_invoice_no="S1", amount=100_00)
+
+
+def called(session: Session) -> Session:
+    return steps.asked(steps.hinted(session, "pay1", NOON), Reason.CALLBACK, NOON, new_hint=True).committed()
+
+
+def test_a_callback_plans_a_look_for_what_is_in_redis_alone_and_for_nothing_else() -> None:
+    assert called(in_redis()).next_check_at is not None
+    for session in (imported(old(), NOON), in_redis(payload={"userId": "u1", "cart": CART, "totalAmount": 1})):
+        hinted = steps.hinted(session.committed(), "pay1", NOON)
+        assert (hinted.looks, len(hinted.hints)) == ((), 1)
+        assert steps.asked(hinted.committed(), Reason.OPERATOR, NOON, new_hint=True).asks == hinted.asks
+    assert steps.asked(in_redis(), Reason.PAYER, NOON).news == (), "without a callback nothing is asked"
+
+
+def test_an_invoice_that_agrees_makes_it_ours() -> None:
+    session = adopted(called(in_redis()), OURS, NOON, named=True)
+    check_session(session)
+    assert (session.custody, session.cache_seconds) == (Custody.OURS, 0)
+    assert {look.reason for look in session.looks} == {Reason.DEADLINE, Reason.CALLBACK}
+    nameless = adopted(called(in_redis(invoice_id="")), OURS, NOON, named=True)
+    assert [(a.id, a.state) for a in nameless.attempts] == [("inv1", InvoiceState.OPEN)]
+
+
+@pytest.mark.parametrize(("amount", "named"), [(100_01, True), (100_00, False), (1_00, False)])
+def test_an_invoice_that_does_not_agree_is_for_a_person(amount: int, *, named: bool) -> None:
+    session = adopted(called(in_redis()), replace(OURS, amount=amount), NOON, named=named)
+    check_session(session)
+    assert (session.custody, session.looks) == (Custody.FOLLOWED, ())
+    assert session.exceptions == {ExceptionName.REVIEW}
+    again = session.committed()
+    assert adopted(again, OURS, NOON, named=True) is again, "before the key is corrected nothing makes it ours"
+    corrected = reimported(again, old(source="redis", user_id="u2"), LATER)
+    assert corrected.exceptions == set()
+    assert adopted(corrected.committed(), OURS, LATER, named=True).custody is Custody.OURS
+
+
+def test_only_what_is_in_redis_alone_is_adopted() -> None:
+    for session in (imported(old(), NOON).committed(), taken(old(source="redis")).committed()):
+        assert adopted(session, OURS, NOON, named=True) is session
+
+
+def test_a_key_does_not_replace_the_row_but_the_row_replaces_the_key() -> None:
+    row = imported(old(), NOON).committed()
+    assert reimported(row, old(source="redis", amount=1_00), NOON) is row
+    key = called(in_redis())
+    after = reimported(key, old(), NOON)
+    assert after.claim is not None
+    assert (after.claim.source, after.looks, len(after.hints)) == ("database", (), 1)

@@ -16,13 +16,13 @@ from tests.payments.world import KEYS, Clock, Heard, request
 
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.session import Session, Status
-from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
-from tulbur.errors import CommitUnknown, ProviderUnavailable, StoreUnavailable, TulburError
+from tulbur.errors import CommitUnknown, ProviderUnavailable, SourceUnavailable, StoreUnavailable, TulburError
 from tulbur.links import Links
 from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest, InvoiceSeen, Store
+from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Store
 from tulbur.worker import Worker
 
 CREATE_INVOICE = 3
@@ -166,6 +166,8 @@ class Killer:
             return None  # a cache never raises: it misses
         if port == "provider":
             raise ProviderUnavailable
+        if port == "old_shop":
+            raise SourceUnavailable
         raise CommitUnknown if self.fault is Fault.LOST and name in ("add", "commit") else StoreUnavailable
 
 
@@ -205,6 +207,7 @@ class Shop:
     store: Store
     clock: Clock
     qpay: SmallQPay
+    old_shop: OldShop | None = None
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def process(self, killer: Killer | None = None) -> Process:
@@ -214,6 +217,7 @@ class Shop:
         store: Any = Dying("store", self.store, killer)
         shared: Any = Dying("cache", cache, killer)
         provider: Any = Dying("provider", self.qpay, killer)
+        old_shop: Any = Dying("old_shop", self.old_shop, killer) if self.old_shop else None
         desk = Desk(
             store=store,
             cache=shared,
@@ -222,6 +226,7 @@ class Shop:
             sink=heard,
             clock=self.clock,
             new_id=lambda: f"{next(self.numbers):032x}",
+            old_shop=old_shop,
         )
         payments = Payments(desk)
         return Process(payments, Worker(payments, owner=f"w{next(self.numbers)}"), heard)

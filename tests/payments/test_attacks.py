@@ -11,9 +11,10 @@ from tests.payments.world import Clock
 
 from tulbur.core import steps
 from tulbur.core.session import ExceptionName, Reason, Status
+from tulbur.core.settling import InvoiceSeen
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import Conflict, ProviderRefused, ProviderUnavailable, StoreUnavailable
-from tulbur.ports import InvoiceRequest, InvoiceSeen
+from tulbur.ports import InvoiceRequest
 from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio

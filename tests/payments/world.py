@@ -18,7 +18,7 @@ from tulbur.core.session import SECOND, Micros, Reason, Session
 from tulbur.links import Links
 from tulbur.payments import OpenRequest, Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Store
+from tulbur.ports import OldShop, Store
 from tulbur.qpay.client import QPay
 from tulbur.simulator.app import create_simulator
 from tulbur.worker import Worker
@@ -150,19 +150,23 @@ async def serving(app: Any, sock: socket.socket) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def world(store: Store, clock: Clock, backend: Backend | None = None) -> AsyncIterator[World]:
+async def world(
+    store: Store, clock: Clock, backend: Backend | None = None, old_shop: OldShop | None = None
+) -> AsyncIterator[World]:
     # With its protocol named, asyncio switches off the pause that makes every answer wait 40 ms for an acknowledgement.
     with socket.socket(proto=socket.IPPROTO_TCP) as sock:
         sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         app = create_simulator(clock=lambda: clock.now / SECOND, public_url=url)
-        async with serving(app, sock), _parts(clock, app.state.simulator, url, store, backend) as made:
+        async with serving(app, sock), _parts(clock, app.state.simulator, url, store, backend, old_shop) as made:
             yield made
         await app.state.simulator.aclose()
 
 
 @contextlib.asynccontextmanager
-async def _parts(clock: Clock, simulator: Any, url: str, store: Store, backend: Backend | None) -> AsyncIterator[World]:
+async def _parts(
+    clock: Clock, simulator: Any, url: str, store: Store, backend: Backend | None, old_shop: OldShop | None
+) -> AsyncIterator[World]:
     heard = Heard()
     # A busy machine must not look like a slow cache.
     cache = SessionCache(backend or MemoryBackend(clock), KEYS, clock, timeout_seconds=10)
@@ -176,6 +180,7 @@ async def _parts(clock: Clock, simulator: Any, url: str, store: Store, backend: 
         sink=heard,
         clock=clock,
         new_id=lambda: f"{next(ids):032x}",
+        old_shop=old_shop,
     )
     payments = Payments(desk)
     await store.start()

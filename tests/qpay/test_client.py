@@ -30,9 +30,9 @@ from tests.qpay.fakes import (
 )
 
 from tulbur.core.session import SECOND, Link
-from tulbur.core.settling import InvoiceAnswer
+from tulbur.core.settling import InvoiceAnswer, InvoiceSeen
 from tulbur.errors import Invalid, ProviderRefused, ProviderUnavailable, SettingsError
-from tulbur.ports import Cancelling, InvoiceRequest, InvoiceSeen
+from tulbur.ports import Cancelling, InvoiceRequest
 from tulbur.qpay import QPay
 
 pytestmark = pytest.mark.anyio

@@ -16,13 +16,13 @@ from starlette.responses import Response
 
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.session import SECOND, Link, Micros, Session
-from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderUnavailable, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest, InvoiceSeen
+from tulbur.ports import Cancelling, InvoiceRequest
 from tulbur.settings import ApiKey
 from tulbur.stores.memory import MemoryStore
 from tulbur.telemetry import Telemetry

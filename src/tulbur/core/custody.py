@@ -11,8 +11,9 @@ class Custody(StrEnum):
     """Who may make the orders of a session: never two systems at once.
 
     FOLLOWED: imported, and still the old shop's. Nothing is asked, nothing expires, no order is made; a callback's hint
-    is kept. HANDED_OVER: given to the old shop. Payments that are seen are held and named, no order is made, and it
-    never expires; so the step that hands it over has to take its looks away.
+    is kept, and makes a session ours that lives in the old shop's Redis alone. HANDED_OVER: given to the old shop.
+    Payments that are seen are held and named, no order is made, and it never expires; so the step that hands it over
+    has to take its looks away.
     """
 
     OURS = "ours"
@@ -43,3 +44,11 @@ class Claim:
     token_digest: str = ""
     review: str = ""
     taken_at: int | None = None
+
+
+def is_adoptable(custody: Custody, claim: Claim | None) -> bool:
+    """Whether a callback that reaches us makes a session ours: it was in the old shop's Redis alone, and is in order.
+
+    QPay calls one address, so the old shop does not hear of it.
+    """
+    return custody is Custody.FOLLOWED and claim is not None and claim.source == "redis" and not claim.review

@@ -14,7 +14,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, Final
 
-from tulbur.core.custody import Claim, Custody
+from tulbur.core.custody import Claim, Custody, is_adoptable
 from tulbur.core.money import Mongo
 from tulbur.core.old_cart import OldCart, discount_for, read_cart
 from tulbur.core.orders import Order, orders_for
@@ -22,6 +22,7 @@ from tulbur.core.schedule import first_rung, waiting
 from tulbur.core.session import (
     MOVES,
     SECOND,
+    ExceptionName,
     Hint,
     HintState,
     Invoice,
@@ -32,6 +33,8 @@ from tulbur.core.session import (
     Session,
     Status,
 )
+from tulbur.core.settling import InvoiceSeen
+from tulbur.core.steps import InvoiceMade, with_exceptions, with_invoice
 from tulbur.errors import AmountMismatch, Invalid
 
 OLD_TTL_SECONDS: Final = 600
@@ -122,6 +125,7 @@ def imported(old: OldSession, now: Micros) -> Session:
         # Never cached while followed: the key is the old shop's own.
         cache_seconds=0,
         status=_OURS[old.status],
+        exceptions=frozenset({ExceptionName.REVIEW}) if review else frozenset(),
         attempts=(_attempt(old),),
         last_check_at=old.last_check_at,
         cancelled_at=(old.cancelled_at or old.updated_at) if old.status is OldStatus.CANCELLED else None,
@@ -145,6 +149,8 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
     """The same session read again: what the old shop did since then is taken in; the hints and the story stay."""
     if stored.custody is not Custody.FOLLOWED or stored.claim is None or stored.claim.digest == old.digest:
         return stored
+    if old.source == "redis" and stored.claim.source == "database":
+        return stored  # the row says more than the key
     fresh = imported(old, now)
     if stored.status is Status.PAID:  # its orders are rows, and never change
         after = replace(stored, claim=fresh.claim)
@@ -157,6 +163,9 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
             cancelled_at=stored.cancelled_at or fresh.cancelled_at,
             attempts=_same_numbers(stored, fresh),
             hints=stored.hints,
+            looks=stored.looks if is_adoptable(fresh.custody, fresh.claim) else (),
+            asks=stored.asks,
+            exceptions=stored.exceptions - {ExceptionName.REVIEW} | fresh.exceptions,
             version=stored.version,
             event_count=stored.event_count,
             news=(),
@@ -168,6 +177,24 @@ def is_old_token(session: Session, token: str) -> bool:
     """Whether the old shop gave QPay this token for this session; only the token's digest was kept."""
     kept = session.claim.token_digest if session.claim else ""
     return bool(kept) and compare_digest(kept, sha256(token.encode(errors="replace")).hexdigest())
+
+
+def adopted(session: Session, invoice: InvoiceSeen, now: Micros, *, named: bool) -> Session:
+    """A callback came to us for a session of the old shop's Redis, and QPay shows its invoice: ours if that agrees.
+
+    QPay must have it over the same amount and, which `named` says, for this session: anybody may have written the key.
+    Else a person has to look. It is never cached: the key is the old shop's.
+    """
+    claim = session.claim
+    if claim is None or not is_adoptable(session.custody, claim):
+        return session
+    why = "" if invoice.amount == session.amount else "QPay has its invoice over another amount"
+    why = why if named else "QPay has its invoice for another session"
+    if why:
+        after = replace(session, claim=replace(claim, review=why), looks=())
+        return with_exceptions(after, session.exceptions | {ExceptionName.REVIEW}, now)
+    known = session if session.asked_about else with_invoice(session, 1, InvoiceMade(id=invoice.id), now)
+    return taken_over(known, now, look_at=first_rung(now).at, cache_seconds=0)
 
 
 def taken_over(session: Session, now: Micros, *, look_at: Micros, cache_seconds: int = OLD_TTL_SECONDS) -> Session:

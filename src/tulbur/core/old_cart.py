@@ -24,7 +24,7 @@ _CENT: Final = Decimal("0.01")
 _NOISE: Final = Decimal("0.000001")
 _NUMBER_LENGTH: Final = 40
 _PRODUCT_NAMES: Final = ("productId", "id", "_id")
-_READ: Final = frozenset({"cart", "userId", "sessionId", "totalAmount", "ttlSec"})
+_READ: Final = frozenset({"cart", "userId", "sessionId", "totalAmount", "ttlSec", "callbackToken"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

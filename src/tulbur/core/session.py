@@ -53,6 +53,7 @@ class ExceptionName(StrEnum):
     REFUND_UNCONFIRMED = "refund_unconfirmed"
     HANDED_OVER = "handed_over"
     CONTESTED = "contested"
+    REVIEW = "review"
 
 
 MEANINGS: Final[Mapping[ExceptionName, str]] = {
@@ -67,6 +68,7 @@ MEANINGS: Final[Mapping[ExceptionName, str]] = {
     ExceptionName.REFUND_UNCONFIRMED: "a refund was requested, but QPay still shows the payment as PAID",
     ExceptionName.HANDED_OVER: "paid after the session was exported to the old shop",
     ExceptionName.CONTESTED: "QPay shows a payment that another session already holds",
+    ExceptionName.REVIEW: "imported from the old shop; a person has to look at it before it can be taken over",
 }
 """What each exception tells the person who has to act on it."""
 

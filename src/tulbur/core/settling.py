@@ -48,6 +48,17 @@ class SeenPayment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceSeen:
+    """An invoice as QPay has it; `status` is QPay's own open string, OPEN, CLOSED or CANCELED."""
+
+    id: str
+    status: str
+    sender_invoice_no: str
+    amount: Mongo
+    callback_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceAnswer:
     """QPay's answer about one invoice; `complete` is False when a page may be missing or a row unreadable."""
 
@@ -98,6 +109,19 @@ def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
     if after == session:
         return session
     return after if after.news else after.with_news("check.answered", now, complete=evidence.complete)
+
+
+def still_followed(session: Session, now: Micros) -> Session:
+    """QPay answered and showed no invoice that makes this session ours: its hints climb the ladder."""
+    if session.custody is not Custody.FOLLOWED:
+        return session
+    answered = Evidence(complete=True)
+    after = _with_hints(session, answered, now)
+    after = replace(after, asks=replace(after.asks, busy_until=0))
+    after = with_exceptions(after, _exceptions(after, answered), now)
+    if after == session:
+        return session
+    return after if after.news else after.with_news("check.answered", now, complete=False)
 
 
 def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Payment, ...]:

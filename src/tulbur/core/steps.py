@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tulbur.core.custody import Custody
+from tulbur.core.custody import Custody, is_adoptable
 from tulbur.core.money import format_tugrik
 from tulbur.core.schedule import (
     DAY,
@@ -20,6 +20,7 @@ from tulbur.core.schedule import (
     may_ask,
     postponed,
     renewal,
+    waiting,
 )
 from tulbur.core.session import (
     SECOND,
@@ -79,11 +80,11 @@ def with_invoice(session: Session, number: int, made: InvoiceMade, now: Micros) 
     attempt = session.attempts[number - 1]
     if attempt.id not in (None, made.id) or (attempt.id and (attempt.qr_text or not made.qr_text)):
         return session
-    waiting = attempt.state in (InvoiceState.CREATING, InvoiceState.UNKNOWN)
+    unseen = attempt.state in (InvoiceState.CREATING, InvoiceState.UNKNOWN)
     found = replace(
         attempt,
         id=made.id,
-        state=InvoiceState.OPEN if waiting else attempt.state,
+        state=InvoiceState.OPEN if unseen else attempt.state,
         qr_text=made.qr_text,
         qr_image=made.qr_image,
         short_url=made.short_url,
@@ -135,7 +136,7 @@ def superseded(session: Session) -> tuple[Invoice, ...]:
 def hinted(session: Session, payment_id: str, now: Micros) -> Session:
     """A callback named `payment_id` ("" when none): keep it and plan the first look of the ladder.
 
-    A session that is followed keeps it for later: nothing is asked before it is taken over.
+    A session that is followed keeps it for later: nothing is asked before it is taken over, unless that makes it ours.
     """
     if knows(session, payment_id):
         return session
@@ -144,7 +145,7 @@ def hinted(session: Session, payment_id: str, now: Micros) -> Session:
         return session
     kept = tuple(hint for hint in session.hints if hint.payment_id != payment_id)
     looks = (*(look for look in session.looks if look.reason is not Reason.CALLBACK), first_rung(now))
-    if session.custody is Custody.FOLLOWED:
+    if session.custody is Custody.FOLLOWED and not is_adoptable(session.custody, session.claim):
         looks = ()
     after = replace(session, hints=(*kept, Hint(payment_id, now)), looks=looks)
     return after.with_news("callback.received", now, payment_id=payment_id)
@@ -172,11 +173,14 @@ def knows(session: Session, payment_id: str) -> bool:
 
 
 def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = False) -> Session:
-    """Claim the right to ask QPay; the same object when the question is refused, always of a session that is followed.
+    """Claim the right to ask QPay; the same object when the question is refused.
 
-    Looks that are due move behind the question, so that another asks should this one die.
+    Of a session that is followed nothing is asked, unless a callback may make it ours. Looks that are due move behind
+    the question, so that another asks should this one die.
     """
-    if session.custody is Custody.FOLLOWED or not may_ask(session, reason, now, new_hint=new_hint):
+    if session.custody is Custody.FOLLOWED and not _called_back(session):
+        return session
+    if not may_ask(session, reason, now, new_hint=new_hint):
         return session
     after = replace(
         session,
@@ -184,6 +188,10 @@ def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = Fal
         looks=tuple(postponed(look, now) for look in session.looks),
     )
     return after.with_news("check.asked", now, reason=reason.value)
+
+
+def _called_back(session: Session) -> bool:
+    return is_adoptable(session.custody, session.claim) and bool(waiting(session.hints))
 
 
 def refused(session: Session, now: Micros) -> Session:

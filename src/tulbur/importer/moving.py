@@ -134,7 +134,7 @@ class Move:
         orders = await self._orders(processed)
         read = []
         for key in {key.session_id: key for key in keys}.values():
-            if key.session_id in stored or key.value is None or not key.value.lstrip().startswith(b"{"):
+            if key.session_id in stored or key.value is None or not key.is_theirs:
                 report.row_read()
                 report.row_skipped(_IN_DATABASE if key.session_id in stored else _NOT_THEIRS)
                 continue

@@ -97,6 +97,7 @@ def redis_session(
     payload = _payload(value.decode(errors="replace"))
     if "cart" not in payload and "totalAmount" not in payload:
         raise Invalid("no session of the old shop's")
+    token = _text(payload, "callbackToken")
     return OldSession(
         id=old_text(session_id, "sessionId", LONGEST_SESSION_ID),
         user_id=_needed(payload, "userId"),
@@ -110,6 +111,7 @@ def redis_session(
         expires_at=None if ttl_seconds is None else now + ttl_seconds * SECOND,
         processed_at=next((at for p in processed if (at := micros(p.get("processedAt"), "processedAt"))), None),
         orders=_orders(order_ids(processed), orders),
+        token_digest=sha256(token.encode()).hexdigest() if token else "",
         source="redis",
     )
 

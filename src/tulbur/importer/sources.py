@@ -57,13 +57,13 @@ class Source(Protocol):
         """Those of these orders that a processed invoice names."""
 
 
-async def bounded(reading: Awaitable[T], errors: tuple[type[BaseException], ...]) -> T:
-    """Wait for one read, a minute at most; an error is told by its kind alone, for its text may hold the URL."""
+async def bounded(reading: Awaitable[T], errors: tuple[type[BaseException], ...], seconds: float = READ_SECONDS) -> T:
+    """Wait so long for one read; an error is told by its kind alone, for its text may hold the URL."""
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(seconds):
             return await reading
     except TimeoutError:
-        raise SourceUnavailable(f"the old shop's data did not answer within {READ_SECONDS:g} s") from None
+        raise SourceUnavailable(f"the old shop's data did not answer within {seconds:g} s") from None
     except errors as error:
         kind = type(getattr(error, "orig", None) or error).__name__
         raise SourceUnavailable(f"the old shop's data cannot be read ({kind}); run it again, it goes on") from None

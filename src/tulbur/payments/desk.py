@@ -9,7 +9,7 @@ from typing import Final
 from tulbur.core.session import Session
 from tulbur.errors import NotFound, StoreUnavailable
 from tulbur.links import Links
-from tulbur.ports import Cache, Clock, CommitResult, Committed, EventSink, Provider, Store
+from tulbur.ports import Cache, Clock, CommitResult, Committed, EventSink, OldShop, Provider, Store
 
 MOST_COMMITS: Final = 20
 """Tries of one commit against others that change the same session; each loser re-reads and decides again."""
@@ -17,7 +17,10 @@ MOST_COMMITS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """The ports, bound together; `new_id` returns a fresh alphanumeric id of at most 32 characters."""
+    """The ports, bound together; `new_id` returns a fresh alphanumeric id of at most 32 characters.
+
+    `old_shop` None: no other shop's sessions are followed.
+    """
 
     store: Store
     cache: Cache
@@ -26,6 +29,7 @@ class Desk:
     sink: EventSink
     clock: Clock
     new_id: Callable[[], str]
+    old_shop: OldShop | None = None
 
     async def stored(self, session_id: str) -> Session:
         """The session as the database has it.

@@ -79,7 +79,7 @@ async def _added(desk: Desk, fresh: Session, *, dry_run: bool) -> Outcome | None
         return None
     except Conflict:
         return Outcome(Import.INVOICE_TAKEN, None)
-    return Outcome(Import.TAKEN, fresh)
+    return Outcome(Import.TAKEN, fresh if dry_run else fresh.committed())
 
 
 async def _updated(desk: Desk, stored: Session, after: Session, *, dry_run: bool) -> Outcome | None:
@@ -89,7 +89,7 @@ async def _updated(desk: Desk, stored: Session, after: Session, *, dry_run: bool
         won = dry_run or await desk.commit(stored, after) is Committed.WON
     except Conflict:
         return Outcome(Import.INVOICE_TAKEN, stored)
-    return Outcome(Import.UPDATED, after) if won else None
+    return Outcome(Import.UPDATED, after if dry_run else after.committed()) if won else None
 
 
 def _settled(stored: Session, old: OldSession) -> Import:

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core import steps
-from tulbur.core.custody import Custody
+from tulbur.core.custody import Custody, is_adoptable
 from tulbur.core.schedule import due_reason, waiting
 from tulbur.core.session import SECOND, InvoiceState, Micros, Reason, Session, Status
 from tulbur.core.steps import MOST_ATTEMPTS
-from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable, StoreUnavailable, TulburError
+from tulbur.errors import (
+    AlreadyPaid,
+    Conflict,
+    NotFound,
+    ProviderUnavailable,
+    SourceUnavailable,
+    StoreUnavailable,
+    TulburError,
+)
 from tulbur.payments.desk import MOST_COMMITS, Desk
+from tulbur.payments.following import known
 from tulbur.payments.opening import OpenRequest, open_session
 from tulbur.payments.settling import Looked, ask, settle
 from tulbur.ports import Cancelling, Committed, Unmatched
@@ -59,11 +68,14 @@ class Payments:
 
         Raises:
             NotFound: there is none.
+            StoreUnavailable, SourceUnavailable: nobody can tell.
         """
         cached = await self.desk.cache.get(session_id)
         if cached is not None:
             return cached
-        stored = await self.desk.stored(session_id)
+        stored = await known(self.desk, session_id)
+        if stored is None:
+            raise NotFound("there is no such session")
         await self.desk.cache.put(stored)
         return stored
 
@@ -82,8 +94,8 @@ class Payments:
         claimed = await self._keep_hint(session_id, payment_id)
         if claimed is None:
             return "unmatched"
-        self.desk.sink.loaded(session_id, "cache" if cached is not None else "database")
         session, asked = claimed
+        self.desk.sink.loaded(session_id, _source(cached, session))
         if asked:
             session = await self._look_within(session, CALLBACK_SECONDS)
         if steps.knows(session, payment_id):
@@ -93,10 +105,10 @@ class Payments:
     async def _keep_hint(self, session_id: str, payment_id: str) -> tuple[Session, bool] | None:
         """One commit keeps the hint, plans the next look and claims the right to ask now."""
         for _ in range(MOST_COMMITS):
-            before = await self.desk.store.get(session_id)
+            before = await self._known(session_id, payment_id)
             now = self.desk.clock()
             if before is None:
-                await self._keep_unmatched(session_id, payment_id)
+                await self.keep_unmatched(session_id, payment_id)
                 return None
             if payment_id and steps.hints_full(before, payment_id):
                 return await self._keep_overflow(before, payment_id)
@@ -112,12 +124,25 @@ class Payments:
                 return after.committed(), after is not hinted
         raise StoreUnavailable("the session is being changed too often; try again")
 
+    async def _known(self, session_id: str, payment_id: str) -> Session | None:
+        """The session; None where there is none, or where a hint has to be kept for nobody can tell.
+
+        Raises:
+            StoreUnavailable: nobody can tell, and there is no payment id to keep.
+        """
+        try:
+            return await known(self.desk, session_id)
+        except SourceUnavailable:
+            if payment_id:
+                return None
+            raise StoreUnavailable("the old shop's Redis does not answer; send it again") from None
+
     async def _keep_overflow(self, session: Session, payment_id: str) -> tuple[Session, bool]:
         """A session holds no more ids: this one is kept as unmatched, and our own invoices are asked about instead.
 
         The payment behind it, if there is one, is on one of them; its commit claims the unmatched row.
         """
-        is_new = await self._keep_unmatched(session.id, payment_id)
+        is_new = await self.keep_unmatched(session.id, payment_id)
         asked = False
 
         def claim(stored: Session) -> Session:
@@ -130,7 +155,7 @@ class Payments:
 
         return await self.desk.step(session.id, claim), asked
 
-    async def _keep_unmatched(self, session_id: str, payment_id: str) -> bool:
+    async def keep_unmatched(self, session_id: str, payment_id: str) -> bool:
         """Keep a payment id that belongs to no session we can tell; False when it was kept already."""
         now = self.desk.clock()
         self.desk.sink.unmatched(session_id, payment_id)
@@ -239,6 +264,12 @@ class Payments:
             raise AlreadyPaid
         if not any(p.received and p.invoice_id == invoice_id for p in looked.session.payments):
             raise Conflict("QPay says this invoice is paid but does not show the payment yet; it is being looked at")
+
+
+def _source(cached: Session | None, session: Session) -> str:
+    if cached is not None:
+        return "cache"
+    return "adopted" if is_adoptable(session.custody, session.claim) else "database"
 
 
 def _worth_asking(session: Session, payment_id: str, now: Micros) -> bool:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tulbur.core import steps
+from tulbur.core.custody import Custody
 from tulbur.core.schedule import waiting
 from tulbur.core.session import Hint, Invoice, Micros, Reason, Session, Status
-from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer
+from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer, still_followed
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
+from tulbur.payments.adopting import adopt
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.ports import Cancelling, Committed, PaymentTaken
 
@@ -47,11 +49,25 @@ async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
 async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
     """Ask the question that was claimed for `session`, decide by the answer and commit."""
     desk.sink.asked(reason)
+    if session.custody is Custody.FOLLOWED:
+        session, answered = await adopt(desk, session)
+        if session.custody is Custody.FOLLOWED:
+            return Looked(await _unproven(desk, session, reason, answered=answered), asked=True, answered=answered)
     answer = await _answer(desk, session)
     settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
     return Looked(settled, asked=True, answered=answer.evidence.complete)
+
+
+async def _unproven(desk: Desk, session: Session, reason: Reason, *, answered: bool) -> Session:
+    def step(stored: Session) -> Session:
+        now = desk.clock()
+        if answered or stored.custody is not Custody.FOLLOWED:
+            return still_followed(stored, now)
+        return steps.given_up(steps.unanswered(stored, reason, now), now)
+
+    return await desk.step(session.id, step)
 
 
 async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) -> Session:

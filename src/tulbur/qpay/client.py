@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tulbur.core.session import Micros
-from tulbur.core.settling import InvoiceAnswer, SeenPayment
+from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderError, ProviderRefused, ProviderUnavailable, SettingsError
-from tulbur.ports import Cancelling, Clock, InvoiceRequest, InvoiceSeen
+from tulbur.ports import Cancelling, Clock, InvoiceRequest
 from tulbur.qpay import wire
 from tulbur.qpay.breaker import Breaker
 from tulbur.qpay.caller import Caller, Observer, Request

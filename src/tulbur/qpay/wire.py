@@ -14,10 +14,10 @@ from typing import Final
 
 from tulbur.core.money import Mongo, is_whole_tugrik
 from tulbur.core.session import SECOND, Link, Micros
-from tulbur.core.settling import SeenPayment
+from tulbur.core.settling import InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import Invalid
-from tulbur.ports import InvoiceRequest, InvoiceSeen, StoredToken
+from tulbur.ports import InvoiceRequest, StoredToken
 from tulbur.qpay.reading import (
     Unreadable,
     amount,
@@ -167,7 +167,8 @@ def invoice_seen(document: object, invoice_id: str) -> InvoiceSeen:
         raise Unreadable("the answer is not about this invoice")
     number = text(answer.get("sender_invoice_no"), 100)
     total: Mongo = amount(answer.get("total_amount"))
-    return InvoiceSeen(id=invoice_id, status=status, sender_invoice_no=number, amount=total)
+    calls = uncut(answer.get("callback_url"), 255)
+    return InvoiceSeen(id=invoice_id, status=status, sender_invoice_no=number, amount=total, callback_url=calls)
 
 
 # --- payments ------------------------------------------------------------------------------------------------------
