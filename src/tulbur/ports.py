@@ -80,10 +80,13 @@ class SessionQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found."""
+    """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found.
+
+    `by_exception` counts names of a later release too.
+    """
 
     by_status: Mapping[Status, int]
-    by_exception: Mapping[ExceptionName, int]
+    by_exception: Mapping[str, int]
     created_24h: int
     orders: int
     refund_due_count: int

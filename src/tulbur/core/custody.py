@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tulbur.core.later import Later
+
 
 class Custody(StrEnum):
     """Who may make the orders of a session: never two systems at once.
@@ -44,6 +46,7 @@ class Claim:
     token_digest: str = ""
     review: str = ""
     taken_at: int | None = None
+    later: Later = ()
 
 
 def is_adoptable(custody: Custody, claim: Claim | None) -> bool:

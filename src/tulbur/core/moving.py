@@ -166,6 +166,8 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
             looks=stored.looks if is_adoptable(fresh.custody, fresh.claim) else (),
             asks=stored.asks,
             exceptions=stored.exceptions - {ExceptionName.REVIEW} | fresh.exceptions,
+            additions=stored.additions,
+            later=stored.later,
             version=stored.version,
             event_count=stored.event_count,
             news=(),
@@ -281,7 +283,8 @@ def _same_numbers(stored: Session, fresh: Session) -> tuple[Invoice, ...]:
     """An invoice that got another id in the old shop is one attempt more: money may have reached either."""
     before, now = stored.attempts[-1], fresh.attempts[0]
     if before.id is None or before.id == now.id:
-        return (*stored.attempts[:-1], replace(now, number=before.number, sender_invoice_no=before.sender_invoice_no))
+        same = replace(now, number=before.number, sender_invoice_no=before.sender_invoice_no, later=before.later)
+        return (*stored.attempts[:-1], same)
     if now.id is None:
         return stored.attempts
     number = before.number + 1

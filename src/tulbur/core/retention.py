@@ -8,7 +8,10 @@ from tulbur.core.session import Micros, Session
 
 
 def blanked(session: Session, now: Micros) -> Session:
-    """Take out cart, shipping, texts, pictures and raw answers; what an order holds stays with the order."""
+    """Take out cart, shipping, texts, pictures and raw answers; what an order holds stays with the order.
+
+    Fields of a later release go too: whether they hold somebody's data cannot be known here.
+    """
     if session.blanked_at is not None:
         return session
     after = replace(
@@ -19,8 +22,11 @@ def blanked(session: Session, now: Micros) -> Session:
         metadata={},
         description="",
         return_url=None,
-        attempts=tuple(replace(a, qr_text="", qr_image="", short_url="", links=()) for a in session.attempts),
-        payments=tuple(replace(p, raw="") for p in session.payments),
+        attempts=tuple(replace(a, qr_text="", qr_image="", short_url="", links=(), later=()) for a in session.attempts),
+        payments=tuple(replace(p, raw="", later=()) for p in session.payments),
+        hints=tuple(replace(h, later=()) for h in session.hints),
+        claim=replace(session.claim, later=()) if session.claim else None,
+        later=(),
         blanked_at=now,
     )
     return after.with_news("session.blanked", now)
