@@ -30,8 +30,8 @@ class Migrations:
     status: Callable[[str], SchemaStatus]
 
 
-def open_store(url: str) -> Store:
-    """The store; nothing is opened yet.
+def open_store(url: str, *, seconds: float | None = None) -> Store:
+    """The store; nothing is opened yet. `seconds`: how long a server may take for one call, where nobody can wait long.
 
     Raises:
         SettingsError: no store of this release speaks that URL, or its driver is not installed.
@@ -44,12 +44,12 @@ def open_store(url: str) -> Store:
     if scheme in SQL_SERVERS:
         from tulbur.stores.network import NetworkStore  # noqa: PLC0415 - for those who use it
 
-        return NetworkStore(url)
+        return NetworkStore(url, answer_seconds=seconds) if seconds else NetworkStore(url)
     try:
         from tulbur.stores.mongo import MongoStore  # noqa: PLC0415 - for those who use it
     except ModuleNotFoundError as missing:
         raise _without_pymongo() from missing
-    return MongoStore(url)
+    return MongoStore(url, seconds=seconds) if seconds else MongoStore(url)
 
 
 def migrations(url: str) -> Migrations:

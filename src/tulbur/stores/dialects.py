@@ -221,7 +221,8 @@ _MYSQL: Final = _Errors(
     messages={
         1047: "this node of the cluster has no majority, or is not ready yet",
         1044: "this user may not use that database: correct DATABASE_URL, or grant it the rights",
-        1045: "it refuses this user or password: correct them in DATABASE_URL",
+        1045: "it refuses this user or password: correct them in DATABASE_URL; if it takes only TLS, "
+        "add ssl_mode=required",
         1698: "it refuses this user or password: correct them in DATABASE_URL",
         1130: "it lets nobody in from this machine: grant that to the user of DATABASE_URL",
         3159: "it takes connections with TLS only: add ssl_mode=required to DATABASE_URL",
@@ -265,13 +266,17 @@ def is_undone(error: BaseException) -> bool:
     return found in _errors(found).undone
 
 
+_CLASSES: Final[Mapping[str, str]] = {
+    # asyncpg found no host that is what we ask for.
+    "TargetServerAttributeNotMatched": _POSTGRESQL.messages["25006"],
+}
 _SILENT: Final = "it does not answer in time: see whether it is overloaded, or something else listens there"
 
 
 def explained(error: BaseException) -> str:
     """The error in our words and without anything the database quoted."""
     found = code(error)
-    known = _errors(found).messages.get(found)
+    known = _errors(found).messages.get(found) or _CLASSES.get(type(error).__name__)
     if known:
         return known
     if isinstance(error, TimeoutError):

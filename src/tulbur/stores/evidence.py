@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from tulbur.core.session import Micros
-from tulbur.stores.dialects import database_clock
+from tulbur.stores.dialects import BEGIN, database_clock
 from tulbur.stores.places import place
 from tulbur.stores.schema import leases
 
@@ -46,7 +46,10 @@ def look(url: str, name: str, owner: str) -> Evidence:
 
 def _look(connection: Connection, name: str, owner: str) -> Evidence:
     held = connection.execute(select(leases.c.owner).where(leases.c.name == name)).scalar()
+    # As the store's own transactions begin, whatever the server or the role prefer.
+    connection.exec_driver_sql(BEGIN.get(connection.dialect.name, "BEGIN IMMEDIATE"))
     connection.execute(leases.delete().where(leases.c.name == name, leases.c.owner == owner))
+    connection.exec_driver_sql("COMMIT")
     found = {"postgresql": _of_postgresql, "mysql": _of_mysql, "mariadb": _of_mysql}.get(connection.dialect.name)
     weaknesses = tuple(found(connection)) if found else ()
     return Evidence(held == owner, database_clock(connection), weaknesses)

@@ -26,7 +26,7 @@ def refused_start(error: PyMongoError | ValueError) -> TulburError:
     """Why the start failed: what DATABASE_URL says cannot be so, or nobody answered."""
     if isinstance(error, OperationFailure) and error.code in _WRONG_LOGIN:
         return SettingsError(
-            "DATABASE_URL holds a user name or password that MongoDB refuses: correct them, or name the database that "
+            "DATABASE_URL holds a user name and password that MongoDB refuses: correct them, or name the database that "
             "knows the user with authSource."
         )
     if isinstance(error, ConfigurationError | ValueError):

@@ -38,10 +38,11 @@ def look(url: str, name: str, owner: str) -> Evidence:
         except PyMongoError:  # a user that may not, or a router
             config = {}
         kept = held is not None and held["owner"] == owner
-        return Evidence(kept, clock, tuple(_weaknesses(url, config)))
+        return Evidence(kept, clock, tuple(weaknesses(url, config)))
 
 
-def _weaknesses(url: str, config: Document) -> Iterator[Weakness]:
+def weaknesses(url: str, config: Document) -> Iterator[Weakness]:
+    """By a replica set's configuration, and by options that our own overrule."""
     if config.get("writeConcernMajorityJournalDefault") is False:
         yield Weakness(
             "MongoDB acknowledges a majority's writes before they are in its journal "

@@ -14,8 +14,9 @@ from tulbur.commands.doctor.reaching import aside, hosts_of, reach
 from tulbur.errors import SchemaUnusable, SettingsError, StoreUnavailable
 from tulbur.ports import Store
 from tulbur.settings import Settings, sqlite_path
+from tulbur.stores.choosing import open_store
 from tulbur.stores.sqlite import SqliteStore
-from tulbur.wiring import now, open_store
+from tulbur.wiring import now
 
 if TYPE_CHECKING:
     from tulbur.stores.evidence import Evidence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS: Final = 5.0
 """How long another process may hold the database before that is called a problem."""
+
+ANSWER_SECONDS: Final = 6.0
+"""How long a server may take for one call."""
 
 LOOK_SECONDS: Final = 12.0
 """How long one look at a database that answers may take."""
@@ -133,7 +137,7 @@ class Database:
         if "@" in url.partition("://")[2].partition("/")[2].partition("?")[0]:
             yield problem("database", "DATABASE_URL has an @ behind its host", _ESCAPE)
             return
-        store = open_store(self.settings)
+        store = open_store(url, seconds=ANSWER_SECONDS)
         hosts = hosts_of(url, _PORTS[scheme]) if scheme in _PORTS else ()
         trouble = await reach(hosts, "DATABASE_URL")
         if trouble is not None:
