@@ -323,6 +323,13 @@ def test_a_mongodb_that_acknowledges_before_its_journal() -> None:
     assert not list(mongo_evidence.weaknesses("mongodb://h/d", {"writeConcernMajorityJournalDefault": True}))
 
 
+@pytest.mark.parametrize(("apart", "ok"), [(0.4, True), (-29, True), (45, False), (-3600, False)])
+def test_two_clocks(apart: float, ok: bool) -> None:
+    found = examined._clock(apart)
+    assert (found.ok, bool(found.remedy)) == (ok, not ok)
+    assert ok or found.detail == f"ours is {apart:+.0f} s from the database's"
+
+
 # --- the login at QPay, which needs it
 
 

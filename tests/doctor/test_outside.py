@@ -39,7 +39,7 @@ async def login(demo: Demo, **changes: Any) -> Finding:
 
 async def fault(demo: Demo, **replies: Any) -> None:
     url = f"{demo.simulator_url}/_sim/faults"
-    async with aiohttp.ClientSession() as http, http.put(url, json={"replies": replies}) as answer:
+    async with aiohttp.ClientSession() as http, http.put(url, json={"reply": replies}) as answer:
         assert answer.status == 200, await answer.text()
 
 
@@ -92,6 +92,14 @@ async def test_a_token_that_another_system_has_ended(demo: Demo) -> None:
     assert (found.ok, "another system logs in with QPAY_USERNAME" in found.detail) == (False, True)
     assert "login of tulbur's own" in found.remedy
     assert (await login(demo)).ok
+
+
+async def test_a_login_that_may_not_read_invoices_is_a_login(demo: Demo) -> None:
+    await demo.tulbur.open(user_id="u1", amount=1000)
+    refusal = {"status": 401, "body": {"error": "PERMISSION_DENIED", "message": "no"}}
+    await fault(demo, invoice_get=refusal)
+    found = await login(demo)
+    assert found.ok, found
 
 
 async def test_no_invoice_is_made(demo: Demo) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -26,8 +25,8 @@ HOUR = 3600 * SECOND
 CLEAN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
 
 
-async def doctor(*options: str, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "tulbur.cli", "doctor", *options]
+async def doctor(*, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "tulbur.cli", "doctor"]
     return await asyncio.to_thread(
         subprocess.run, command, env=CLEAN | env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False
     )
@@ -54,10 +53,6 @@ async def test_one_line_each_and_no_trace(tmp_path: Path) -> None:
     assert {line.split()[0] for line in told} == {"ok", "note", "problem"}
     assert all((" -> " in line) != line.startswith("ok ") for line in told)
     assert any("WEBHOOK_URL, SPOOL_DIR are set, but without effect in this release" in line for line in told)
-    both = json.loads((await doctor("--json", env=sick, cwd=tmp_path)).stdout)
-    assert both["ok"] is False
-    assert len(both["checks"]) == len(told)
-    assert set(both["checks"][0]) == {"check", "ok", "detail", "remedy"}
 
 
 async def test_what_has_an_effect_is_not_called_out(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tulbur.ports import StoredToken
 from tulbur.qpay.client import QPay
 from tulbur.qpay.token import BAD_LOGIN, TokenStore
 from tulbur.qpay.transport import Timeouts
+from tulbur.qpay.wire import NO_CREDENTIALS
 from tulbur.settings import Required, Settings
 from tulbur.wiring import now
 
@@ -67,7 +68,7 @@ async def login(required: Required, store: TokenStore | None) -> Finding:
         await qpay.login()
         lived = not tokens.logged_in
         if lived:
-            await qpay.get_invoice(NOBODYS)
+            await _asked(qpay)
     except ProviderRefused as refused:
         return _refused(refused)
     except ProviderError as silent:
@@ -76,6 +77,15 @@ async def login(required: Required, store: TokenStore | None) -> Finding:
     finally:
         await qpay.stop()
     return _logged_in(required, lived=lived, ended=lived and tokens.logged_in)
+
+
+async def _asked(qpay: QPay) -> None:
+    """Use the token once; any refusal but of the token itself shows that it was taken."""
+    try:
+        await qpay.get_invoice(NOBODYS)
+    except ProviderRefused as refused:
+        if refused.key in (BAD_LOGIN, NO_CREDENTIALS):
+            raise
 
 
 def _client(required: Required, tokens: TokenStore) -> QPay:
