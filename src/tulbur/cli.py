@@ -324,7 +324,7 @@ def _moved(found: Mapping[str, Any], *, as_json: bool) -> None:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check settings, database, schema, QPay login, public URL and clock; exit 1 on a problem."""
+    """Check settings, database, schema, cache, QPay login, public URL and clock; exit 1 on a problem."""
     from tulbur.commands import showing  # noqa: PLC0415
 
     settings = _settings()

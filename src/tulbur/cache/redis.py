@@ -101,6 +101,10 @@ class RedisBackend:
     async def delete(self, key: str) -> None:
         await self._ask("DEL", key)
 
+    async def ask(self, *command: str) -> object:
+        """What a single server answers to any command, for whoever examines it."""
+        return await self._ask(*command)
+
     async def _ask(self, *command: Any) -> object:  # noqa: ANN401 - whatever a command takes
         if self._client is None:
             raise ConnectionError("the cache is stopped")
@@ -129,8 +133,10 @@ class RedisBackend:
 def _read(url: str) -> tuple[str, bool]:
     """The URL as redis-py takes it, and whether it names a cluster."""
     parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    if parts.scheme not in _SCHEMES or not parts.hostname or "@" in parts.path:
         raise ValueError("not an address such as redis://:password@host:6379/0")
     query = dict(parse_qsl(parts.query))
     cluster = query.pop("cluster", "0") == "1"
+    if cluster and parts.path not in ("", "/", "/0"):
+        raise ValueError("a cluster has no numbered databases")
     return parts._replace(scheme=_SCHEMES[parts.scheme], query=urlencode(query)).geturl(), cluster
