@@ -90,6 +90,21 @@ async def test_order_ids_in_a_column_of_text(w: World, old: Old, form: str) -> N
     assert (await w.stored(case.session_id)).metadata["old_order_ids"] == dict(zip(case.shops, ids, strict=True))
 
 
+@pytest.mark.parametrize(("kind", "id_"), [("integer", "7"), ("uuid", "6f1e8a52-95b6-4b0a-8f77-0b8d3f1f8a11")])
+async def test_ids_of_orders_may_be_no_text(w: World, old: Old, kind: str, id_: str) -> None:
+    [case] = made = named("webhook lost")
+    await old.has(made)
+    await old.processes(case, session_id=None, makes=1)
+    await old.sql(f'ALTER TABLE "orders" ALTER "id" TYPE {kind} USING \'{id_}\'::text::{kind}')
+    await old.sql('ALTER TABLE "orders" ALTER "userId" TYPE integer USING 5')
+    await old.sql('UPDATE "QPayProcessedInvoice" SET "orderIds" = ARRAY[$1]', id_)
+    move = Move(w.payments.desk, open_source(old.url))
+    await move.source.start()
+    assert (await move.follow(dry_run=False)).fine
+    await move.source.stop()
+    assert (await w.stored(case.session_id)).metadata["old_order_ids"] == {case.shops[0]: id_}
+
+
 async def test_an_order_stays_with_the_session_it_was_counted_for(w: World, old: Old) -> None:
     first, second = made = [named("killed before the orders were named")[0], named("webhook lost")[0]]
     # The same payer bought the same twice: one order exists, unnamed, and the other session is read before its own.

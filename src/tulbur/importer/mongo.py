@@ -93,5 +93,6 @@ class MongoSource:
 
 
 def _either(ids: Sequence[str]) -> list[object]:
-    """Each id as text, and as an ObjectId where it can be one."""
-    return [*ids, *(ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_))]
+    """Each id as text, and as an ObjectId or a number where it can be one."""
+    numbers = (int(id_) for id_ in ids if id_.isascii() and id_.isdigit() and len(id_) < 19)
+    return [*ids, *(ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)), *numbers]

@@ -41,7 +41,7 @@ class OrderRows:
 def id_of(row: Row) -> str:
     """A row's own id, for reports; "" where it has none that can be printed."""
     found = plain(row.get("_id", row.get("id")))
-    return found[:LONGEST_SESSION_ID] if isinstance(found, str) else ""
+    return str(found)[:LONGEST_SESSION_ID] if isinstance(found, str | int) else ""
 
 
 def order_ids(processed: Iterable[Row]) -> list[str]:
