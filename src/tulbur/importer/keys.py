@@ -71,7 +71,7 @@ class RedisKeys:
         await self._redis.aclose()
 
     async def read(self, session_ids: Sequence[str]) -> Sequence[Key]:
-        """These keys as they are now, in one round."""
+        """These keys as they are now, in one round; of one that is gone, `value` is None."""
         return await self._bounded(self._read([f"{PREFIX}{id_}".encode(errors="replace") for id_ in session_ids]))
 
     async def batches(self) -> AsyncIterator[Sequence[Key]]:
@@ -92,6 +92,10 @@ class RedisKeys:
             pipe.getrange(name, 0, MOST_PAYLOAD)
             pipe.pttl(name)
         answers = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            # A key of another type is none of theirs; any other error is no answer, and never "not there".
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
         return [
             Key(
                 session_id=name.decode(errors="replace").removeprefix(PREFIX),
