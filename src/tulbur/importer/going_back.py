@@ -80,6 +80,7 @@ class GoBack:
                 old = found.get(session.id)
                 done = await take_back(
                     self.desk,
+                    self.keys,
                     session.id,
                     orders=old.orders if old else {},
                     made_at=old.processed_at if old else None,

@@ -39,6 +39,7 @@ class HandOver(StrEnum):
     SILENT = "QPay did not answer"
     UNSAYABLE = "the old shop's shape cannot say it"
     FOREIGN = "its key holds something else"
+    BACK = "another run took it back meanwhile"
 
 
 class TakeBack(StrEnum):
@@ -73,7 +74,7 @@ async def hand_over(desk: Desk, keys: OldKeys, session_id: str, *, dry_run: bool
     after = await desk.step(session_id, lambda s: handed_over(s, desk.clock()))
     if after.custody is not Custody.HANDED_OVER:
         return Handed(stays(after, desk.clock()) or Stays.ASKED)
-    return Handed(HandOver.HANDED_OVER if await _written(desk, keys, after) else HandOver.FOREIGN)
+    return Handed(await _written(desk, keys, after, HandOver.HANDED_OVER))
 
 
 async def _refused(desk: Desk, keys: OldKeys, session: Session) -> Handed | None:
@@ -108,14 +109,19 @@ async def _again(desk: Desk, keys: OldKeys, session: Session, *, dry_run: bool) 
         return Handed(Stays.BEFORE if await _is_free(keys, session) else HandOver.FOREIGN)
     if dry_run:
         return Handed(HandOver.AGAIN)
-    return Handed(HandOver.AGAIN if await _written(desk, keys, session) else HandOver.FOREIGN)
+    return Handed(await _written(desk, keys, session, HandOver.AGAIN))
 
 
-async def _written(desk: Desk, keys: OldKeys, session: Session) -> bool:
-    """Write its key for the rest of the payer's time; True when the old shop now has the session."""
+async def _written(desk: Desk, keys: OldKeys, session: Session, done: HandOver) -> HandOver:
+    """Write its key for the rest of the payer's time; `done` when the old shop now has the session."""
     value = json.dumps(old_payload(session), ensure_ascii=False, separators=(",", ":")).encode()
     ttl = max((session.expires_at - desk.clock()) // SECOND, 1)
-    return await keys.put(session.id, value, ttl) or await _is_free(keys, session)
+    if not await keys.put(session.id, value, ttl) and not await _is_free(keys, session):
+        return HandOver.FOREIGN
+    if (await desk.stored(session.id)).custody is Custody.HANDED_OVER:
+        return done
+    await withdraw(keys, session)  # whoever took it back did so before the key was there
+    return HandOver.BACK
 
 
 async def _is_free(keys: OldKeys, session: Session) -> bool:
@@ -144,6 +150,7 @@ async def withdraw(keys: OldKeys, session: Session, *, dry_run: bool = False) ->
 
 async def take_back(
     desk: Desk,
+    keys: OldKeys,
     session_id: str,
     *,
     orders: Mapping[str, str],
@@ -163,6 +170,8 @@ async def take_back(
     if before.custody is not Custody.HANDED_OVER:
         return TakeBack.NOT_THERE
     after = step(before) if dry_run else await desk.step(session_id, step)
+    if not dry_run:
+        await withdraw(keys, after)  # a run that hands over beside this one may have written it again
     if after.status is Status.PAID:
         return TakeBack.ORDERED_THERE
     if not dry_run and (any(payment.received for payment in after.payments) or waiting(after.hints)):
