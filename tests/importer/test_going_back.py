@@ -22,7 +22,7 @@ from tulbur.core.custody import Custody
 from tulbur.core.moving import imported
 from tulbur.core.orders import Item
 from tulbur.core.session import SECOND, ExceptionName, Reason, Session, Status
-from tulbur.core.steps import asked
+from tulbur.core.steps import asked, invoice_cancelled
 from tulbur.errors import Conflict, NotFound, SourceUnavailable
 from tulbur.importer.choosing import open_source
 from tulbur.importer.going_back import GRACE_SECONDS, GoBack
@@ -288,6 +288,9 @@ async def test_a_repeated_opening_makes_no_other_invoice(away: Away) -> None:
     await away.out()
     again = await away.w.payments.open(request(id="S1", scope="s", idempotency_key="k"))
     assert (again.custody, again.payable == session.payable) == (Custody.HANDED_OVER, True)
+    await away.w.payments.desk.step("S1", lambda s: invoice_cancelled(s, 1, away.w.clock()))
+    again = await away.w.payments.open(request(id="S1", scope="s", idempotency_key="k"))
+    assert (again.payable, len(again.attempts)) == (None, 1), "the old shop would not know of another one"
     assert len(away.w.invoices()) == 1
 
 
