@@ -280,6 +280,26 @@ class OldShop(Protocol):
         """Those that are new or different since this was last read to its end, in batches."""
 
 
+class OldKeys(Protocol):
+    """The old shop's `payment-session:<id>` keys, to be written; what our own cache keeps there counts as nothing.
+
+    Every method raises SourceUnavailable; then it is not known whether the key was changed.
+    """
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def get(self, session_id: str) -> bytes | None:
+        """What stands there, b"" where it is no text, or None."""
+
+    async def put(self, session_id: str, value: bytes, ttl_seconds: int) -> bool:
+        """Write a session's JSON, which our cache never replaces; False when something stands there already."""
+
+    async def remove(self, session_id: str, value: bytes) -> bool:
+        """Remove the key while it still holds `value`; False when it does not."""
+
+
 # --- somebody to tell ----------------------------------------------------------------------------------------------
 
 

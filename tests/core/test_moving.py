@@ -236,17 +236,6 @@ def test_nothing_but_hints_moves_what_is_followed(status: OldStatus, doings: lis
     assert same == start
 
 
-@given(evidence=EVIDENCE)
-def test_what_was_handed_over_holds_its_money_and_makes_no_orders(evidence: Evidence) -> None:
-    evidence = replace(evidence, adopted=())
-    story = Story(replace(taken(old(), NOON), custody=Custody.HANDED_OVER)).learned(evidence).expired().cancelled()
-    session = story.session
-    assert (session.status, session.orders) == (Status.PENDING, ())
-    received = [p for p in session.payments if p.received]
-    assert (ExceptionName.HANDED_OVER in session.exceptions) == bool(received)
-    assert all(p.held == p.amount for p in received if p.status != "REFUNDED")
-
-
 class MovedIn(Checkout):
     """The whole life of any checkout, of one that came from the old shop in any state."""
 

@@ -93,6 +93,7 @@ class OldSession:
     token_digest: str = ""
     source: str = "database"
     doubt: str = ""
+    checked: bool = True
 
     @property
     def digest(self) -> str:
@@ -115,6 +116,7 @@ def imported(old: OldSession, now: Micros) -> Session:
         payment_id=old.payment_id,
         token_digest=old.token_digest,
         review=review,
+        checked=old.checked,
     )
     session = Session(
         id=old.id,
@@ -154,8 +156,8 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
     """The same session read again: what the old shop did since then is taken in; the hints and the story stay."""
     if stored.custody is not Custody.FOLLOWED or stored.claim is None or stored.claim.digest == old.digest:
         return stored
-    if old.source == "redis" and stored.claim.source == "database":
-        return stored  # the row says more than the key
+    if (old.source == "redis" and stored.claim.source == "database") or (stored.claim.checked and not old.checked):
+        return stored  # what was read before says more
     fresh = _again(stored, stored.claim, old, now)
     if stored.status is Status.PAID and fresh.claim:  # its orders are rows, and never change: nothing is left to decide
         attempts = _same_numbers(stored, fresh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -145,7 +145,7 @@ class LiveKeys:
         if not key.is_theirs or key.value is None:
             return None
         try:
-            return redis_session(
+            read = redis_session(
                 key.session_id,
                 key.value,
                 now=self._clock(),
@@ -153,6 +153,7 @@ class LiveKeys:
                 processed=[],
                 orders=OrderRows({}),
             )
+            return replace(read, checked=False)
         except Invalid:
             return None
 

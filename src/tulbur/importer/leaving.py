@@ -53,7 +53,8 @@ async def take_over_the_rest(move: Reading, report: Report, told: Collection[str
 
 async def _batch(move: Reading, report: Report, sessions: Sequence[Session]) -> None:
     gone = await _gone(move, sessions)
-    left = await _left(move, report, [session for session in sessions if session.id in gone])
+    away = [session for session in sessions if session.id in gone]
+    left = await left_behind(move.source, move.loose, report, away)
     for session in sessions:
         claim = session.claim
         if claim is None:
@@ -85,12 +86,14 @@ async def _gone(move: Reading, sessions: Sequence[Session]) -> Collection[str]:
     return set(ours) - there
 
 
-async def _left(move: Reading, report: Report, sessions: Sequence[Session]) -> Mapping[str, Left]:
+async def left_behind(
+    source: Source, loose_orders: Loose, report: Report, sessions: Sequence[Session]
+) -> Mapping[str, Left]:
     """What their processed invoices say, and the loose orders that match them."""
     invoices = {session.id: [str(attempt.id) for attempt in session.asked_about] for session in sessions}
     every = [invoice for ids in invoices.values() for invoice in ids]
-    processed = await processed_of(move.source, every, list(invoices))
-    orders = await order_rows(move.source, processed)
+    processed = await processed_of(source, every, list(invoices))
+    orders = await order_rows(source, processed)
     left = {}
     for session in sessions:
         mine, doubt = belonging(processed, session.id, invoices[session.id])
@@ -103,7 +106,7 @@ async def _left(move: Reading, report: Report, sessions: Sequence[Session]) -> M
             doubt = doubt or UNKNOWN_ORDERS
         left[session.id] = Left(orders=made, processed_at=at, doubt=doubt)
     wanted = [wanted_by_ended(session, left[session.id]) for session in sessions if not left[session.id].doubt]
-    loose = await move.loose.find(report, wanted)
+    loose = await loose_orders.find(report, wanted)
     return {
         id_: Left(orders={**each.orders, **loose.get(id_, {})}, processed_at=each.processed_at, doubt=each.doubt)
         for id_, each in left.items()
