@@ -14,6 +14,7 @@ from testbed.servers import Server
 from testbed.valkey import Valkey
 from tulbur.cache import SessionCache
 from tulbur.cache.contract import sample
+from tulbur.cache.old_keys import RedisOldKeys
 from tulbur.cache.redis import RedisBackend
 from tulbur.core.session import SECOND
 
@@ -76,3 +77,15 @@ async def test_a_cluster_keeps_each_session_on_one_of_its_nodes(cluster: list[Se
     assert None in found
     assert set(errors) == {"error"}
     await cache.stop()
+
+
+async def test_the_old_shops_keys_can_be_on_a_cluster(cluster: list[Server]) -> None:
+    keys = RedisOldKeys(f"{cluster[0].admin_url.removesuffix('/0')}?cluster=1")
+    await keys.start()
+    ids = [f"S-{n}" for n in range(30)]
+    assert [await keys.put(id_, b"{}", 60) for id_ in ids] == [True] * 30
+    assert [await keys.put(id_, b"{}", 60) for id_ in ids] == [False] * 30
+    found = [await keys.get(id_) for id_ in ids]
+    assert set(found) == {b" {}"}
+    assert [await keys.remove(id_, b" {}") for id_ in ids] == [True] * 30
+    await keys.stop()

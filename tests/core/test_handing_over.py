@@ -87,6 +87,7 @@ def test_only_what_nobody_has_begun_to_pay_is_handed_over(
 def test_without_an_invoice_that_can_be_paid_it_stays() -> None:
     story = Story(opened(items=ITEMS))
     assert stays(story.session, story.now) is Stays.CREATING
+    assert stays(story.session, story.session.attempts[0].deadline) is Stays.NO_INVOICE, "whoever made it has died"
     story.step(lambda s: steps.invoice_unknown(s, 1, story.now))
     assert stays(story.session, story.now) is Stays.NO_INVOICE
     story.invoiced(2)

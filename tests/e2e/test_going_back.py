@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 from redis.asyncio import Redis
+from tests.importer.filling import fill
+from tests.importer.old_shop import cases
 
 from tulbur.commands.demo import Demo, running
 
@@ -110,7 +112,7 @@ async def test_out_paid_and_back(demo: Demo, env: dict[str, str], valkey: str) -
     assert (code, done(report), report["reports"][0]["balances"]) == (0, {"handed over": 1}, True), err
     async with Redis.from_url(valkey) as redis:
         value = json.loads(await redis.get(f"payment-session:{session_id}"))
-        assert 880 <= await redis.ttl(f"payment-session:{session_id}") <= 900
+        assert 600 < await redis.ttl(f"payment-session:{session_id}") <= 900, "the payer's time, not the default"
         lines = [line | {"selectedOptions": {}} for line in CHECKOUT["cart"]]
         assert value == CHECKOUT | {"cart": lines, "invoiceId": invoice_id}
 
@@ -133,6 +135,19 @@ async def test_out_paid_and_back(demo: Demo, env: dict[str, str], valkey: str) -
     assert sorted((o["shop_id"], o["total"]) for o in session["orders"]) == [("s1", "27000.00"), ("s2", "20000.00")]
     code, shown, _ = await tulbur(env, "--take-back", "--no-orders-there")
     assert (code, "0 rows read; the sums balance" in shown) == (0, True)
+
+
+async def test_the_old_database_is_asked(demo: Demo, env: dict[str, str], database: Callable[[str], str]) -> None:
+    session_id, _ = await seeded(demo)
+    await tulbur(env)
+    env["OLD_DATABASE_URL"] = database("postgres")
+    code, _, err = await tulbur(env, "--take-back", session_id, "--dry-run")
+    assert (code, "without the" in err) == (2, True), "a database of something else"
+    await fill("postgres", env["OLD_DATABASE_URL"], cases(0))
+    code, report, err = await tulbur(env, "--take-back", session_id, "--dry-run", "--json")
+    assert (code, done(report), err) == (0, {"taken back": 1}, "")
+    code, _, err = await tulbur(env, "--take-back", session_id, "--no-orders-there")
+    assert (code, "not both" in err) == (2, True)
 
 
 async def test_what_is_typed_wrongly_is_a_sentence(demo: Demo, env: dict[str, str]) -> None:

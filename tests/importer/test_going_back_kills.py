@@ -18,7 +18,8 @@ from tests.payments.world import Clock
 
 from tulbur.cache.old_keys import RedisOldKeys
 from tulbur.core.custody import Custody
-from tulbur.core.session import ExceptionName, Session, Status
+from tulbur.core.handing_over import handed_over
+from tulbur.core.session import ExceptionName, Reason, Session, Status
 from tulbur.importer.going_back import GoBack
 from tulbur.importer.report import Report
 from tulbur.stores.memory import MemoryStore
@@ -216,3 +217,21 @@ async def test_two_runs_in_opposite_directions_never_leave_it_to_both(two: Two) 
             await go.take_back(None, [session.id], cache_seconds=600)
         assert (await two.judge(session.id)).custody is Custody.OURS
         assert await two.keys.get(session.id) is None
+
+
+async def test_an_answer_under_way_when_it_goes_out_makes_no_order(two: Two) -> None:
+    session = await two.opened()
+    two.shop.qpay.pay(str(session.attempts[0].id))
+
+    async def goes_out(name: str) -> None:
+        # The question was claimed long before, so that another run may act; its answer is not there yet.
+        stored = await two.shop.stored(session.id)
+        two.shop.clock.advance(30)
+        if name == "check" and stored.custody is Custody.OURS:
+            await two.shop.store.commit(stored, handed_over(stored, two.shop.clock()))
+
+    two.shop.qpay.before = goes_out
+    await two.shop.process().payments.check(session.id, Reason.OPERATOR)
+    stored = await two.shop.stored(session.id)
+    assert (stored.custody, stored.orders) == (Custody.HANDED_OVER, ())
+    assert (stored.exceptions, stored.sum("held")) == ({ExceptionName.HANDED_OVER}, session.amount)

@@ -61,32 +61,6 @@ async def test_unpaid_it_never_ends_by_itself_and_comes_back_to_its_end(w: World
     assert (await w.stored(session.id)).status is Status.EXPIRED
 
 
-async def test_an_answer_under_way_when_it_is_handed_over_makes_no_order(w: World) -> None:
-    session = await w.open()
-    await w.pay(session)
-
-    async def hand_over_beneath() -> None:
-        # The question was claimed before; its claim is over, its answer is not there yet.
-        stored = await w.stored(session.id)
-        w.clock.advance(30)
-        after = handed_over(stored, w.clock())
-        assert after.custody is Custody.HANDED_OVER
-        await w.store.commit(stored, after)
-
-    check = w.qpay.check
-
-    async def checked(invoice_id: str) -> object:
-        answer = await check(invoice_id)
-        await hand_over_beneath()
-        return answer
-
-    w.qpay.check = checked  # type: ignore[assignment, method-assign]
-    await w.payments.check(session.id, Reason.OPERATOR)
-    stored = await w.stored(session.id)
-    assert (stored.orders, stored.exceptions) == ((), {ExceptionName.HANDED_OVER})
-    assert stored.sum("held") == session.amount
-
-
 async def test_back_again_it_settles_once(w: World) -> None:
     session = await away(w)
     payment_id = await w.pay(session)

@@ -85,6 +85,9 @@ class CacheContract:
         cache, _, _ = await self.made()
         await cache.put(sample(cache_seconds=0))
         assert await cache.get("S-1") is None
+        await cache.put(sample())
+        await cache.put(sample(version=9, cache_seconds=0))
+        assert await cache.get("S-1") is None, "what was kept before is forgotten"
 
     async def test_a_newer_version_stays(self) -> None:
         cache, _, _ = await self.made()

@@ -56,7 +56,7 @@ def stays(session: Session, now: Micros) -> Stays | None:
         return Stays.CLOSED
     if session.custody is not Custody.OURS:
         return Stays.THEIRS if session.custody is Custody.FOLLOWED else Stays.BEFORE
-    creating = any(attempt.state is InvoiceState.CREATING for attempt in session.attempts)
+    creating = any(a.state is InvoiceState.CREATING and now < a.deadline for a in session.attempts)
     amiss = {
         Stays.MONEY: any(payment.received for payment in session.payments),
         Stays.NAMED: bool(session.exceptions),

@@ -94,4 +94,6 @@ def state_of(session: Session) -> str:
         return "ordered, paid at QPay" if ours else "ordered by the old shop"
     if session.custody is Custody.FOLLOWED:
         return "for a person" if claim and claim.review else "followed"
+    if session.custody is Custody.HANDED_OVER:
+        return "handed over"
     return f"{session.status.value.lower()}, without orders"
