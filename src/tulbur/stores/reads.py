@@ -140,6 +140,9 @@ def stats(connection: Connection, now: Micros) -> StoreStats:
         events_undelivered=_count(
             connection, select(func.count()).select_from(events).where(events.c.state.in_(rows.UNDELIVERED))
         ),
+        events_parked=_count(
+            connection, select(func.count()).select_from(events).where(events.c.state == rows.EventState.PARKED)
+        ),
     )
 
 
