@@ -38,7 +38,7 @@ class MemoryMoney(MemoryPart):
     async def unmatched_due(self, now: Micros, limit: int) -> list[Unmatched]:
         await asyncio.sleep(0)
         due = [r for r in self.data.payments.values() if _is_open(r) and r["due_at"] is not None and r["due_at"] <= now]
-        due.sort(key=lambda row: (row["due_at"], row["payment_id"]))
+        due.sort(key=lambda row: (row["due_at"], row["seen_at"], row["payment_id"]))
         return [rows.read_unmatched(row) for row in due[: page(limit)]]
 
     async def unmatched_looked(self, unmatched: Unmatched, before_due_at: Micros | None) -> bool:
