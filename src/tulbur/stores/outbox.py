@@ -129,7 +129,7 @@ def _before_number(connection: Connection, at: Micros) -> int:
     """The number before the first event that is not older than `at`, found by halving: numbers follow time."""
 
     def at_of(number: int) -> Micros:
-        return connection.execute(_AT, {"number": number}).scalar_one()
+        return int(connection.execute(_AT, {"number": number}).scalar_one())
 
     last = connection.execute(_LAST).scalar() or 0
     return bisect_left(range(1, last + 1), at, key=at_of)

@@ -181,6 +181,10 @@ class WorkListContract(Part):
             assert not await other.unmatched_looked(replace(FACTS, due_at=NEXT), None)
             assert not await store.record_unmatched(replace(FACTS, due_at=NEXT))
             assert await due(other) == []
+            before = await invoiced(store)
+            await won(store, before, answered(before, "pay-1", amount=AMOUNT // 2))
+            (one,) = await other.payments(PaymentQuery(disposition=Disposition.HELD))
+            assert (one.closed_at, one.note) == (LATER, NOTE)
 
     async def test_a_payment_is_closed_once(self) -> None:
         async with self.harness.open() as store, self.harness.reopen(store) as other:
@@ -229,4 +233,6 @@ class WorkListContract(Part):
                 assert not await store.record_unmatched(replace(again, payment_id=id_, due_at=NEXT))
             assert await listed(store, Disposition.UNMATCHED) == ["bare", "bare-paid", "failed"]
             assert sorted(await due(store)) == ["bare", "bare-paid", "failed"]
+            listing = await store.payments(PaymentQuery(disposition=Disposition.UNMATCHED))
+            assert [(one.closed_at, one.note) for one in listing] == [(None, NOTE)] * 3
             assert await store.close_unmatched("bare", now=LATER, note=NOTE)

@@ -102,5 +102,5 @@ def _create_index(name: str, table: str, columns: list[str], only: str = "") -> 
     """MySQL has no index over some rows only, and leaves `only` out."""
     if _half_done() and any(index["name"] == name for index in inspect(op.get_bind()).get_indexes(table)):
         return
-    where = {"postgresql_where": text(only), "sqlite_where": text(only)} if only else {}
+    where: dict[str, Any] = {"postgresql_where": text(only), "sqlite_where": text(only)} if only else {}
     op.create_index(name, table, columns, **where)
