@@ -32,6 +32,7 @@ TABLES = {
     "tulbur_tokens",
     "tulbur_leases",
     "tulbur_tallies",
+    "tulbur_sweeps",
 }
 
 
@@ -85,7 +86,7 @@ def test_the_newest_revision_is_the_one_the_code_names() -> None:
 
 def test_up_down_and_up_again(path: Path) -> None:
     url = f"sqlite:///{quote(str(path))}"
-    assert migrate.status(path) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001",))
+    assert migrate.status(path) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001", "0002_min0001"))
     assert not path.exists()
     done = migrate.SchemaStatus(migrate.HEAD, migrate.HEAD, ())
     assert migrate.up(url) == done
@@ -176,8 +177,8 @@ def test_an_empty_file_is_migrated_by_starting(path: Path) -> None:
     [
         ("DELETE FROM tulbur_alembic_version", "run `tulbur migrate`"),
         ("DROP TABLE tulbur_alembic_version", "run `tulbur migrate`"),
-        ("UPDATE tulbur_alembic_version SET version_num = '0000_min0000'", "older than this release needs"),
-        ("UPDATE tulbur_alembic_version SET version_num = '0009_min0002'", "newer release"),
+        ("UPDATE tulbur_alembic_version SET version_num = '0001_min0001'", "older than this release needs"),
+        ("UPDATE tulbur_alembic_version SET version_num = '0009_min0003'", "newer release"),
         ("UPDATE tulbur_alembic_version SET version_num = 'c0ffee'", "newer release"),
     ],
 )
@@ -190,9 +191,9 @@ def test_a_schema_that_cannot_be_used_stops_the_start(path: Path, version: str, 
 
 def test_a_newer_schema_that_allows_this_release_is_used(path: Path) -> None:
     start(path)
-    execute(path, "UPDATE tulbur_alembic_version SET version_num = '0002_min0001'")
+    execute(path, "UPDATE tulbur_alembic_version SET version_num = '0003_min0001'")
     start(path)
-    assert migrate.up(path).current == "0002_min0001"
+    assert migrate.up(path).current == "0003_min0001"
     with pytest.raises(SettingsError, match="with that release"):
         migrate.down(path, confirm=path.name, stamp="1")
 

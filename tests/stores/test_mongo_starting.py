@@ -48,7 +48,7 @@ def down(url: str, folder: Path, stamp: str = "1") -> Path:
 
 
 def test_up_down_and_up_again(url: str, database_itself: Any, tmp_path: Path) -> None:
-    assert mongo_migrate.status(url) == SchemaStatus(None, mongo_migrate.HEAD, (mongo_migrate.HEAD,))
+    assert mongo_migrate.status(url) == SchemaStatus(None, mongo_migrate.HEAD, ("0001_min0001", mongo_migrate.HEAD))
     assert mongo_migrate.up(url) == mongo_migrate.up(url) == mongo_migrate.status(url) == DONE
     assert set(database_itself.list_collection_names()) == {*INDEXES, SCHEMA}
     for name, indexes in INDEXES.items():
@@ -128,8 +128,8 @@ def test_a_lock_that_is_held_is_waited_for_and_ends_by_itself(
     ("revision", "sentence"),
     [
         (None, "run `tulbur migrate`"),
-        ("0000_min0000", "older than this release needs"),
-        ("0009_min0002", "newer release"),
+        ("0001_min0001", "older than this release needs"),
+        ("0009_min0003", "newer release"),
         ("c0ffee", "newer release"),
     ],
 )
@@ -145,10 +145,10 @@ async def test_a_schema_that_cannot_be_used_stops_the_start(url: str, revision: 
 async def test_a_newer_schema_that_allows_this_release_is_used(url: str, tmp_path: Path) -> None:
     mongo_migrate.up(url)
     async with raw(url) as database:
-        await database[SCHEMA].update_one({"_id": "revision"}, {"$set": {"revision": "0002_min0001"}})
+        await database[SCHEMA].update_one({"_id": "revision"}, {"$set": {"revision": "0003_min0001"}})
     async with started(url) as store:
         await added(store)
-    assert mongo_migrate.up(url).current == "0002_min0001"
+    assert mongo_migrate.up(url).current == "0003_min0001"
     with pytest.raises(SettingsError, match="with that release"):
         down(url, tmp_path)
 

@@ -15,7 +15,7 @@ from tulbur.stores import mongo_migrate
 from tulbur.stores.mongo import MongoStore
 from tulbur.stores.mongo_documents import Document
 from tulbur.stores.mongo_link import database_name
-from tulbur.stores.mongo_schema import COLLECTIONS
+from tulbur.stores.mongo_schema import INDEXES
 
 
 class LossyMongoStore(MongoStore):
@@ -81,5 +81,5 @@ async def emptied(url: str) -> None:
     client: AsyncMongoClient[Document]
     async with AsyncMongoClient(url) as client:
         database: AsyncDatabase[Document] = client.get_database(database_name(url))
-        for name in COLLECTIONS:
+        for name in INDEXES:
             await database[name].delete_many({})

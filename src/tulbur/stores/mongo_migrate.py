@@ -28,7 +28,7 @@ from tulbur.stores.migrate import SchemaStatus, refuse_unusable
 from tulbur.stores.mongo_documents import Document
 from tulbur.stores.mongo_errors import refused_start, translated
 from tulbur.stores.mongo_link import MAJORITY, Work, check_server, client_options, database_name
-from tulbur.stores.mongo_schema import COLLECTIONS, FIRST, SCHEMA, SECOND
+from tulbur.stores.mongo_schema import FIRST, INDEXES, SCHEMA, SECOND
 
 SCHEMA_MIN: Final = 2
 """The lowest schema number this code can use."""
@@ -225,7 +225,7 @@ def _backup(database: _Db, path: Path) -> Path:
         database.client.start_session(snapshot=True) as session,
         TemporaryFile() as dump,
     ):
-        for name in (*COLLECTIONS, SCHEMA):
+        for name in (*INDEXES, SCHEMA):
             dump.seek(0)
             dump.truncate()
             for document in database.get_collection(name, read_concern=ReadConcern()).find(session=session):

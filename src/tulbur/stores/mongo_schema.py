@@ -86,5 +86,7 @@ SECOND: Final[Mapping[str, Sequence[IndexModel]]] = {
     ),
 }
 
-COLLECTIONS: Final = tuple(dict.fromkeys((*FIRST, *SECOND)))
-"""All of ours but `SCHEMA`."""
+INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
+    name: (*FIRST.get(name, ()), *SECOND.get(name, ())) for name in (*FIRST, *SECOND)
+}
+"""Every collection of ours but `SCHEMA`, and all its indexes."""

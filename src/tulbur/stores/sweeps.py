@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, desc, func, select
+from sqlalchemy import Connection, desc, select
 
 from tulbur.core.session import Micros
 from tulbur.ports import SweepRun
@@ -13,7 +13,7 @@ from tulbur.stores.dialects import insert_new
 from tulbur.stores.rows import page
 from tulbur.stores.schema import sweeps
 
-_UNTIL: Final = select(func.max(sweeps.c.window_end)).where(sweeps.c.complete == 1)
+_UNTIL: Final = select(sweeps.c.window_end).where(sweeps.c.complete == 1).order_by(desc(sweeps.c.window_end)).limit(1)
 
 
 def put(connection: Connection, run: SweepRun) -> None:

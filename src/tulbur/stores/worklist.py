@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, select
 
 from tulbur.core.session import Micros
-from tulbur.ports import Disposition, ListedPayment, PaymentQuery, Unmatched
+from tulbur.ports import MOST_ROWS, Disposition, ListedPayment, PaymentQuery, Unmatched
 from tulbur.stores import rows
 from tulbur.stores.dialects import insert_new, order_of
 from tulbur.stores.rows import page
@@ -43,10 +43,13 @@ def unmatched_payment(connection: Connection, payment_id: str) -> Unmatched | No
 
 
 def unmatched_due(connection: Connection, now: Micros, limit: int) -> list[Unmatched]:
-    query = (
-        select(payments).where(payments.c.due_at <= now, *OPEN).order_by(payments.c.due_at, *_PAGE).limit(page(limit))
-    )
-    return [rows.read_unmatched(row) for row in connection.execute(query).mappings()]
+    """What has a due time is open, unless the release before has given one to what is closed: that is passed over here.
+
+    Asked for in the statement, it would have a planner sort all that is due.
+    """
+    query = select(payments).where(payments.c.due_at <= now).order_by(payments.c.due_at, *_PAGE).limit(MOST_ROWS)
+    due = [rows.read_unmatched(row) for row in connection.execute(query).mappings() if _is_open(row)]
+    return due[: page(limit)]
 
 
 def unmatched_looked(connection: Connection, unmatched: Unmatched, before_due_at: Micros | None) -> bool:
