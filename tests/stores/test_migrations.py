@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from tulbur.errors import Conflict, SettingsError, StoreUnavailable
+from tulbur.ports import Unmatched
 from tulbur.stores import migrate
 from tulbur.stores.contracts.samples import added
 from tulbur.stores.schema import VERSION_TABLE, metadata
@@ -136,6 +137,33 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="already exists"):
         migrate.up(path)
     assert tables(path) == {"tulbur_orders"}
+
+
+def test_what_the_first_release_stored_goes_through_the_second_revision_and_back(path: Path) -> None:
+    migrate.up(path)
+    migrate.down(path, confirm=path.name, stamp="1", to="0001_min0001")
+    assert migrate.status(path).current == "0001_min0001"
+    assert "tulbur_sweeps" not in tables(path)
+    execute(
+        path,
+        "INSERT INTO tulbur_payments (provider, payment_id, hinted_session_id, invoice_id, currency, status, method,"
+        " wallet, seen_at, due_at, ordered, refund_due, refunded, held, raw)"
+        " VALUES ('qpay', 'lone', 's-9', '', 'MNT', '', '', '', 5, 6, 0, 0, 0, 0, '')",
+    )
+    migrate.up(path)
+
+    async def looked() -> list[Unmatched]:
+        store = SqliteStore(path)
+        await store.start()
+        due = await store.unmatched_due(10, 10)
+        assert await store.unmatched(10) == due
+        await store.stop()
+        return due
+
+    assert asyncio.run(looked()) == [Unmatched(payment_id="lone", seen_at=5, due_at=6, hinted_session_id="s-9")]
+    migrate.down(path, confirm=path.name, stamp="2", to="0001_min0001")
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT payment_id, due_at FROM tulbur_payments").fetchall() == [("lone", 6)]
 
 
 def test_many_at_once_in_one_process(path: Path) -> None:
