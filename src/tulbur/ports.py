@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from tulbur.core.money import Mongo
 from tulbur.core.moving import OldSession
@@ -20,6 +20,9 @@ Clock: TypeAlias = Callable[[], Micros]
 
 MOST_ROWS: Final = 200
 """Rows in any one page, claim or batch."""
+
+MOST_COUNTED: Final = 10_000
+"""Where counting ahead of a run ends."""
 
 
 # --- the store -----------------------------------------------------------------------------------------------------
@@ -44,26 +47,87 @@ CommitResult: TypeAlias = Committed | PaymentTaken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmatched:
-    """A payment, or the bare hint of one (`amount` None), for which there is no session."""
+    """A payment, or the bare hint of one (`amount` None), for which there is no session.
+
+    `due_at` is when to look at it next, None when nobody looks any more; `tries` counts the looks so far. Once somebody
+    dealt with it, `closed_at` says when.
+    """
 
     payment_id: str
     seen_at: Micros
-    due_at: Micros
+    due_at: Micros | None
     hinted_session_id: str = ""
     invoice_id: str = ""
     amount: Mongo | None = None
     currency: str = "MNT"
     status: str = ""
+    method: str = ""
+    wallet: str = ""
+    paid_at: Micros | None = None
     raw: str = ""
+    tries: int = 0
+    closed_at: Micros | None = None
+
+
+class Disposition(StrEnum):
+    """What somebody has to decide about a payment."""
+
+    UNMATCHED = "unmatched"
+    HELD = "held"
+    REFUND_DUE = "refund_due"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentQuery:
+    """Which payments to list, oldest first. `cursor` is the (seen_at, payment_id) of the last row before this page."""
+
+    disposition: Disposition
+    cursor: tuple[Micros, str] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPayment:
+    """A payment on the list of work; `amount` None is a bare hint, `note` what was written down when it was closed."""
+
+    payment_id: str
+    session_id: str | None
+    hinted_session_id: str
+    invoice_id: str
+    amount: Mongo | None
+    currency: str
+    status: str
+    method: str
+    wallet: str
+    seen_at: Micros
+    paid_at: Micros | None
+    ordered: Mongo
+    refund_due: Mongo
+    refunded: Mongo
+    held: Mongo
+    closed_at: Micros | None
+    note: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedEvent:
-    """A committed event; `no` grows without a gap that could still be filled, so a reader's cursor skips nothing."""
+    """A committed event; `no` grows without a gap that could still be filled, so a reader's cursor skips nothing.
+
+    `attempts` counts the deliveries that failed.
+    """
 
     no: int
     session_id: str
     event: Event
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many events became deliverable again, and the number up to which was looked."""
+
+    count: int
+    last_no: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +138,31 @@ class SessionQuery:
     exception: ExceptionName | None = None
     user_id: str | None = None
     created_after: Micros | None = None
+    created_before: Micros | None = None
     cursor: tuple[Micros, str] | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRun:
+    """One window of `payment/list` compared with our records; `end` is not in it. `complete`: all of it was seen."""
+
+    id: str
+    started_at: Micros
+    ended_at: Micros | None = None
+    start: Micros
+    end: Micros
+    reason: str
+    complete: bool = False
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
     """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found.
 
-    `by_exception` counts names of a later release too.
+    `by_exception` counts names of a later release too. `unmatched` are those not closed; parked events are not among
+    the undelivered.
     """
 
     by_status: Mapping[Status, int]
@@ -94,6 +174,7 @@ class StoreStats:
     unmatched: int
     checks_due: int
     events_undelivered: int
+    events_parked: int = 0
     loads: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -149,10 +230,38 @@ class Store(Protocol):
         """
 
     async def record_unmatched(self, unmatched: Unmatched) -> bool:
-        """Keep a payment that has no session; False when the payment is known already (a later one adds its facts)."""
+        """Keep a payment that has no session; False when the payment is known already (a later one adds its facts).
+
+        A closed one opens again when it was a bare hint, or when this shows money that had not been seen on it.
+        """
 
     async def unmatched(self, limit: int) -> list[Unmatched]:
-        """Payments without a session, oldest first."""
+        """Payments without a session that nobody has closed, oldest first."""
+
+    async def unmatched_payment(self, payment_id: str) -> Unmatched | None:
+        """A payment without a session, closed or not; None when it has one, or is not known."""
+
+    async def unmatched_due(self, now: Micros, limit: int) -> list[Unmatched]:
+        """Payments without a session, not closed, whose `due_at` has come, the longest due first."""
+
+    async def unmatched_looked(self, unmatched: Unmatched, before_due_at: Micros | None) -> bool:
+        """Write what a look has shown, its `tries` and its next `due_at`; False when that was somebody else's to do.
+
+        Compare-and-set on the `due_at` that was read, which the new one must differ from: of two lookers one goes on.
+        Facts are added and a status never goes backwards. Nothing is written to what has a session or is closed.
+
+        Raises:
+            CommitUnknown: whether it was written could not be found out; look at the payment again.
+        """
+
+    async def close_unmatched(self, payment_id: str, *, now: Micros, note: Mapping[str, str]) -> bool:
+        """Take a payment without a session off the list, with a note; False when it has a session or is closed.
+
+        A later commit may claim it all the same, and keeps the note.
+        """
+
+    async def payments(self, query: PaymentQuery) -> list[ListedPayment]:
+        """The work list: payments that wait for somebody's decision."""
 
     async def claim_due(self, now: Micros, owner: str, limit: int, lease_seconds: float) -> list[Session]:
         """Lease sessions whose `next_check_at` has come, the longest due first. A commit ends the lease early."""
@@ -164,9 +273,30 @@ class Store(Protocol):
         """
 
     async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
-        """Lease numbered events not yet delivered, oldest first; a session's later events wait for its earlier ones."""
+        """Lease numbered events not yet delivered, oldest first; a session's later events wait for its earlier ones.
+
+        They wait while an earlier one waits for its retry, and no longer when that one is parked.
+        """
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None: ...
+
+    async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+        """End the owner's leases and count an attempt on each event; none is claimed before `retry_at`, by that clock.
+
+        `retry_at` None parks them: they stay visible, and are claimed again only after a replay.
+        """
+
+    async def parked(self, after_no: int, limit: int) -> list[NumberedEvent]:
+        """Parked events with a number greater than `after_no`, in order."""
+
+    async def replay_events(
+        self, after_no: int, *, since: Micros, before: Micros, limit: int, parked_only: bool = False
+    ) -> Replayed:
+        """Make delivered and parked events of the time from `since` to `before` deliverable again, with no attempts.
+
+        Looks at the next `limit` numbers after `after_no`, so the count may be 0 though more follow: begin with 0 and
+        go on from `last_no` until that no longer grows. Only clocks that are a day apart could hide one from it.
+        """
 
     async def events(self, after: int, limit: int) -> list[NumberedEvent]:
         """Public events with a number greater than `after`, in order."""
@@ -185,8 +315,26 @@ class Store(Protocol):
         """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
 
         PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
-        with money held or due back, with looks pending, or with events not yet delivered.
+        with money held or due back, with looks pending, or with events not yet delivered, or parked.
         """
+
+    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+        """How many `blank` would find by now, counted up to `limit` and never beyond MOST_COUNTED."""
+
+    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+        """Of the EXPIRED and the CANCELLED sessions that `blank` would take next, those that have an open invoice.
+
+        It looks at `limit` of each, so whoever cancels these at QPay may then `blank` as many; none are left open.
+        """
+
+    async def sweep_put(self, run: SweepRun) -> None:
+        """Keep a sweep, or what has become of it since."""
+
+    async def sweeps(self, limit: int, before: tuple[Micros, str] | None = None) -> list[SweepRun]:
+        """Newest first; `before` is the (started_at, id) of the last row of the page before."""
+
+    async def swept_until(self) -> Micros | None:
+        """The latest end of a complete sweep's window."""
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """Take or renew a named lease; it ends by itself. `seconds` 0 gives it up."""

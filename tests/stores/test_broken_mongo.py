@@ -12,7 +12,17 @@ import pytest
 from pymongo import MongoClient
 from tests.stores.mongo_world import raw
 
-from tulbur.stores import contract, mongo_deciding, mongo_link, mongo_migrate, mongo_writes
+from tulbur.ports import Unmatched
+from tulbur.stores import (
+    contract,
+    mongo_deciding,
+    mongo_link,
+    mongo_migrate,
+    mongo_outbox,
+    mongo_worklist,
+    mongo_writes,
+)
+from tulbur.stores import mongo_documents as documents
 from tulbur.stores.mongo_harness import MongoHarness
 from tulbur.stores.mongo_link import Work, database_name
 from tulbur.stores.mongo_schema import PAYMENTS, SESSIONS
@@ -56,12 +66,38 @@ class Breaker:
         """Later events that do not wait for earlier ones."""
         self.patch.setattr("tulbur.stores.mongo_outbox.nothing_before", lambda *_: [])
 
+    def no_thought_of_parked_events(self) -> None:
+        """Blanking whoever has nothing to be delivered just now."""
+        self.patch.setattr("tulbur.stores.mongo_outbox.UNTOLD", mongo_outbox.UNDELIVERED)
+
+    def no_closed_payments(self) -> None:
+        """A payment written anew by whoever reports it, as the first release does."""
+
+        async def anew(work: Work, unmatched: Unmatched) -> None:
+            document = documents.unmatched_document(unmatched)
+            await work[PAYMENTS].replace_one({"_id": document["_id"]}, document, session=work.session)
+
+        self.patch.setattr(mongo_worklist, "_write", anew)
+
+    def no_looker_is_late(self) -> None:
+        """Looks that are written whatever has come between."""
+
+        async def written(work: Work, unmatched: Unmatched, before_due_at: int | None) -> bool:
+            del before_due_at
+            await mongo_worklist._write(work, unmatched)
+            return True
+
+        self.patch.setattr(mongo_worklist, "looked", written)
+
 
 SAFEGUARDS = [
     (Breaker.no_transaction, "test_a_bad_pair_fails_alone"),
     (Breaker.no_owner_of_payments, "test_of_two_sessions_at_once_one_gets_the_payment"),
     (Breaker.no_memory_of_commits, "test_a_commit_whose_answer_was_lost_is_won_once"),
     (Breaker.no_unique_key, "test_of_two_ids_with_one_key_at_once_one_is_added"),
+    (Breaker.no_thought_of_parked_events, "test_a_session_with_a_parked_event_is_not_blanked"),
+    (Breaker.no_closed_payments, "test_a_closed_payment_is_off_the_list"),
+    (Breaker.no_looker_is_late, "test_of_two_lookers_one_goes_on"),
     (Breaker.no_order_of_delivery, "test_later_events_of_a_session_wait_for_earlier_ones"),
 ]
 

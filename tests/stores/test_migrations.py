@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from tulbur.errors import Conflict, SettingsError, StoreUnavailable
+from tulbur.ports import Unmatched
 from tulbur.stores import migrate
 from tulbur.stores.contracts.samples import added
 from tulbur.stores.schema import VERSION_TABLE, metadata
@@ -32,6 +33,7 @@ TABLES = {
     "tulbur_tokens",
     "tulbur_leases",
     "tulbur_tallies",
+    "tulbur_sweeps",
 }
 
 
@@ -85,7 +87,7 @@ def test_the_newest_revision_is_the_one_the_code_names() -> None:
 
 def test_up_down_and_up_again(path: Path) -> None:
     url = f"sqlite:///{quote(str(path))}"
-    assert migrate.status(path) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001",))
+    assert migrate.status(path) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001", "0002_min0001"))
     assert not path.exists()
     done = migrate.SchemaStatus(migrate.HEAD, migrate.HEAD, ())
     assert migrate.up(url) == done
@@ -137,6 +139,33 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     assert tables(path) == {"tulbur_orders"}
 
 
+def test_what_the_first_release_stored_goes_through_the_second_revision_and_back(path: Path) -> None:
+    migrate.up(path)
+    migrate.down(path, confirm=path.name, stamp="1", to="0001_min0001")
+    assert migrate.status(path).current == "0001_min0001"
+    assert "tulbur_sweeps" not in tables(path)
+    execute(
+        path,
+        "INSERT INTO tulbur_payments (provider, payment_id, hinted_session_id, invoice_id, currency, status, method,"
+        " wallet, seen_at, due_at, ordered, refund_due, refunded, held, raw)"
+        " VALUES ('qpay', 'lone', 's-9', '', 'MNT', '', '', '', 5, 6, 0, 0, 0, 0, '')",
+    )
+    migrate.up(path)
+
+    async def looked() -> list[Unmatched]:
+        store = SqliteStore(path)
+        await store.start()
+        due = await store.unmatched_due(10, 10)
+        assert await store.unmatched(10) == due
+        await store.stop()
+        return due
+
+    assert asyncio.run(looked()) == [Unmatched(payment_id="lone", seen_at=5, due_at=6, hinted_session_id="s-9")]
+    migrate.down(path, confirm=path.name, stamp="2", to="0001_min0001")
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT payment_id, due_at FROM tulbur_payments").fetchall() == [("lone", 6)]
+
+
 def test_many_at_once_in_one_process(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: migrate.up(path), range(8)))
@@ -176,8 +205,8 @@ def test_an_empty_file_is_migrated_by_starting(path: Path) -> None:
     [
         ("DELETE FROM tulbur_alembic_version", "run `tulbur migrate`"),
         ("DROP TABLE tulbur_alembic_version", "run `tulbur migrate`"),
-        ("UPDATE tulbur_alembic_version SET version_num = '0000_min0000'", "older than this release needs"),
-        ("UPDATE tulbur_alembic_version SET version_num = '0009_min0002'", "newer release"),
+        ("UPDATE tulbur_alembic_version SET version_num = '0001_min0001'", "older than this release needs"),
+        ("UPDATE tulbur_alembic_version SET version_num = '0009_min0003'", "newer release"),
         ("UPDATE tulbur_alembic_version SET version_num = 'c0ffee'", "newer release"),
     ],
 )
@@ -190,9 +219,9 @@ def test_a_schema_that_cannot_be_used_stops_the_start(path: Path, version: str, 
 
 def test_a_newer_schema_that_allows_this_release_is_used(path: Path) -> None:
     start(path)
-    execute(path, "UPDATE tulbur_alembic_version SET version_num = '0002_min0001'")
+    execute(path, "UPDATE tulbur_alembic_version SET version_num = '0003_min0001'")
     start(path)
-    assert migrate.up(path).current == "0002_min0001"
+    assert migrate.up(path).current == "0003_min0001"
     with pytest.raises(SettingsError, match="with that release"):
         migrate.down(path, confirm=path.name, stamp="1")
 

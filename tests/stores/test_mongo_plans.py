@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ from testbed.plugin import TestServers
 from tulbur.core import codec
 from tulbur.core.session import SECOND, ExceptionName, Status
 from tulbur.errors import SessionExists
-from tulbur.ports import SessionQuery, Store, StoredToken, Unmatched
+from tulbur.ports import Disposition, PaymentQuery, SessionQuery, Store, StoredToken, Unmatched
 from tulbur.stores import mongo_migrate
 from tulbur.stores.contracts.samples import LONG, NOW, answered, called_back, session, with_qr
 from tulbur.stores.mongo_link import database_name
-from tulbur.stores.mongo_schema import EVENTS, INVOICES, ORDERS, PAYMENTS, SESSIONS
+from tulbur.stores.mongo_schema import EVENTS, INVOICES, ORDERS, PAYMENTS, SESSIONS, SWEEPS
 from tulbur.stores.rows import Change, EventState, session_row
 
 pytestmark = [pytest.mark.anyio, pytest.mark.store("mongodb")]
@@ -65,7 +66,7 @@ def _events() -> dict[str, Any]:
         "seq": {"$toLong": 1},
         "type": "session.opened",
         "at": {"$add": [NOW, {"$toLong": "$n"}]},
-        "state": {"$toLong": _every(100, waiting, ended)},
+        "state": {"$toLong": _every(100, waiting, _every(7, int(EventState.PARKED), ended))},
         "no": _every(100, None, {"$toLong": {"$add": ["$n", 1]}}),
         "lease_owner": None,
         "lease_until": {"$toLong": 0},
@@ -76,7 +77,8 @@ def _events() -> dict[str, Any]:
 
 def _filled(url: str) -> None:
     """Let the server make all of it by itself, then the indexes at once."""
-    lone = _every(1000, None, _text("s-"))
+    lone = _every(20, None, _text("s-"))
+    at = {"$add": [NOW, {"$toLong": "$n"}]}
     made = {
         SESSIONS: _sessions(),
         EVENTS: _events(),
@@ -99,8 +101,14 @@ def _filled(url: str) -> None:
             "currency": "MNT",
             "status": "PAID",
             "seen_at": {"$add": [NOW, {"$toLong": "$n"}]},
-            "due_at": {"$toLong": 0},
-            "refund_due": {"$toLong": _every(500, 5, 0)},
+            "method": "",
+            "wallet": "",
+            "paid_at": None,
+            "due_at": _every(40, None, _every(20, at, None)),
+            "closed_at": _every(40, at, None),
+            "refund_due": {"$toLong": _every(5, 5, 0)},
+            "held": {"$toLong": _every(7, 5, 0)},
+            **{name: {"$toLong": 0} for name in ("ordered", "refunded", "tries")},
             "raw": "",
         },
         ORDERS: {
@@ -110,6 +118,13 @@ def _filled(url: str) -> None:
             **{name: {"$toLong": 1} for name in ("total", "discount", "shipping_amount", "created_at")},
             "currency": "MNT",
             "items": {"$literal": b"[]"},
+        },
+        SWEEPS: {
+            "_id": _text("sweep-"),
+            **dict.fromkeys(("started_at", "ended_at", "window_start", "window_end"), at),
+            "reason": "daily",
+            "complete": {"$toLong": _every(2, 0, 1)},
+            "report": "{}",
         },
     }
     client: MongoClient[Any]
@@ -167,6 +182,11 @@ def _find(**query: Any) -> Callable[[Store], Awaitable[object]]:
     return lambda store: store.find(SessionQuery(limit=PAGE, **query))
 
 
+def _listed(disposition: Disposition, cursor: tuple[int, str] | None = None) -> Callable[[Store], Awaitable[object]]:
+    return lambda store: store.payments(PaymentQuery(disposition=disposition, cursor=cursor, limit=PAGE))
+
+
+LONE = Unmatched(payment_id="pay-20", seen_at=NOW, due_at=NOW + 20)
 CURSOR = (NOW + MANY // 2, f"s-{MANY // 2}")
 
 # What is run, and how many keys and documents each of its statements may look at.
@@ -177,6 +197,26 @@ WORK: dict[str, tuple[Callable[[Store], Awaitable[object]], int]] = {
     "order": (lambda s: s.order("ord-77"), 2),
     "history": (lambda s: s.history("s-77", 200), 4),
     "unmatched": (lambda s: s.unmatched(PAGE), 2 * PAGE),
+    "unmatched_payment": (lambda s: s.unmatched_payment("pay-20"), 2),
+    "unmatched_due": (lambda s: s.unmatched_due(LATER, PAGE), 2 * PAGE),
+    "unmatched_looked": (lambda s: s.unmatched_looked(replace(LONE, due_at=LATER), LONE.due_at), 2),
+    "close_unmatched": (lambda s: s.close_unmatched("pay-60", now=LATER, note={}), 2),
+    "payments unmatched": (_listed(Disposition.UNMATCHED), 2 * PAGE),
+    "payments unmatched, next page": (_listed(Disposition.UNMATCHED, CURSOR), 2 * PAGE),
+    "payments held, next page": (_listed(Disposition.HELD, CURSOR), 2 * PAGE),
+    "payments due back, next page": (_listed(Disposition.REFUND_DUE, CURSOR), 2 * PAGE),
+    "events_failed": (lambda s: s.events_failed("w", ["evt-100", "evt-1"], retry_at=None), 4),
+    "parked": (lambda s: s.parked(1000, PAGE), 2 * PAGE),
+    "replay": (lambda s: s.replay_events(0, since=LATER, before=LATER + 1, limit=PAGE), 2 * PAGE),
+    "replay the first": (lambda s: s.replay_events(0, since=NOW, before=LATER, limit=PAGE), 2 * PAGE),
+    "replay what is parked": (
+        lambda s: s.replay_events(0, since=NOW, before=LATER, limit=PAGE, parked_only=True),
+        2 * PAGE,
+    ),
+    "sweeps": (lambda s: s.sweeps(PAGE, (NOW + MANY // 2, f"sweep-{MANY // 2}")), 2 * PAGE),
+    "swept_until": (lambda s: s.swept_until(), 2),
+    "blankable": (lambda s: s.blankable(finished_before=NOW + 400, late_before=NOW + 300, limit=PAGE), 4 * PAGE),
+    "late_invoices": (lambda s: s.late_invoices(late_before=NOW + 300, limit=PAGE), 4 * PAGE),
     "find": (_find(), 2 * PAGE),
     "find the next page": (_find(cursor=CURSOR), 2 * PAGE),
     "find by status": (_find(status=Status.PAID, created_after=NOW), 2 * PAGE),

@@ -13,6 +13,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson.int64 import Int64
 from pymongo import MongoClient
 from tests.stores.mongo_world import port_of, raw, started
 
@@ -20,12 +21,12 @@ from testbed.engine import free_port
 from testbed.mongodb import MongoDB
 from testbed.servers import Server
 from tulbur.errors import Conflict, SettingsError, StoreUnavailable
-from tulbur.ports import Unmatched
+from tulbur.ports import Disposition, PaymentQuery, Unmatched
 from tulbur.stores import choosing, mongo_migrate
 from tulbur.stores.contracts.samples import NOW, added, delivered, paid
 from tulbur.stores.migrate import SchemaStatus
 from tulbur.stores.mongo_link import database_name
-from tulbur.stores.mongo_schema import INDEXES, PAYMENTS, SCHEMA, SESSIONS
+from tulbur.stores.mongo_schema import FIRST, INDEXES, PAYMENTS, SCHEMA, SESSIONS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.store("mongodb")]
 
@@ -50,7 +51,7 @@ def down(url: str, folder: Path, stamp: str = "1") -> Path:
 
 
 def test_up_down_and_up_again(url: str, database_itself: Any, tmp_path: Path) -> None:
-    assert mongo_migrate.status(url) == SchemaStatus(None, mongo_migrate.HEAD, (mongo_migrate.HEAD,))
+    assert mongo_migrate.status(url) == SchemaStatus(None, mongo_migrate.HEAD, ("0001_min0001", mongo_migrate.HEAD))
     assert mongo_migrate.up(url) == mongo_migrate.up(url) == mongo_migrate.status(url) == DONE
     assert set(database_itself.list_collection_names()) == {*INDEXES, SCHEMA}
     for name, indexes in INDEXES.items():
@@ -61,6 +62,30 @@ def test_up_down_and_up_again(url: str, database_itself: Any, tmp_path: Path) ->
     with pytest.raises(Conflict, match="no collections"):
         down(url, tmp_path, "2")
     assert mongo_migrate.up(url) == DONE
+
+
+async def test_what_the_first_release_stored_goes_on_after_the_second_step(url: str, database_itself: Any) -> None:
+    mongo_migrate.up(url)
+    mongo_migrate.STEPS[1].down(database_itself)
+    mongo_migrate.STEPS[1].down(database_itself)
+    assert set(database_itself.list_collection_names()) == {*FIRST, SCHEMA}
+    for name, indexes in FIRST.items():
+        made = {index["name"] for index in database_itself[name].list_indexes()}
+        assert made == {"_id_", *(index.document["name"] for index in indexes)}
+    key = {"provider": "qpay", "payment_id": "lone"}
+    zero = dict.fromkeys(("ordered", "refund_due", "refunded", "held"), Int64(0))
+    texts = {"hinted_session_id": "s-9", "invoice_id": "", "currency": "MNT", "status": "", "method": "", "wallet": ""}
+    times = {"seen_at": Int64(5), "due_at": Int64(6), "paid_at": None}
+    row = {**key, **texts, **times, **zero, "session_id": None, "amount": None, "raw": ""}
+    database_itself[PAYMENTS].insert_one({"_id": key, **row})
+    mongo_migrate.STEPS[1].up(database_itself)
+    lone = Unmatched(payment_id="lone", seen_at=5, due_at=6, hinted_session_id="s-9")
+    async with started(url) as store:
+        assert await store.unmatched(10) == await store.unmatched_due(10, 10) == [lone]
+        (listed,) = await store.payments(PaymentQuery(disposition=Disposition.UNMATCHED))
+        assert (listed.closed_at, listed.note) == (None, {})
+        assert await store.close_unmatched("lone", now=9, note={"by": "bat"})
+        assert await store.unmatched(10) == []
 
 
 async def test_down_wants_the_name_and_leaves_a_backup(url: str, tmp_path: Path) -> None:
@@ -130,8 +155,8 @@ def test_a_lock_that_is_held_is_waited_for_and_ends_by_itself(
     ("revision", "sentence"),
     [
         (None, "run `tulbur migrate`"),
-        ("0000_min0000", "older than this release needs"),
-        ("0009_min0002", "newer release"),
+        ("0001_min0001", "older than this release needs"),
+        ("0009_min0003", "newer release"),
         ("c0ffee", "newer release"),
     ],
 )
@@ -147,10 +172,10 @@ async def test_a_schema_that_cannot_be_used_stops_the_start(url: str, revision: 
 async def test_a_newer_schema_that_allows_this_release_is_used(url: str, tmp_path: Path) -> None:
     mongo_migrate.up(url)
     async with raw(url) as database:
-        await database[SCHEMA].update_one({"_id": "revision"}, {"$set": {"revision": "0002_min0001"}})
+        await database[SCHEMA].update_one({"_id": "revision"}, {"$set": {"revision": "0003_min0001"}})
     async with started(url) as store:
         await added(store)
-    assert mongo_migrate.up(url).current == "0002_min0001"
+    assert mongo_migrate.up(url).current == "0003_min0001"
     with pytest.raises(SettingsError, match="with that release"):
         down(url, tmp_path)
 

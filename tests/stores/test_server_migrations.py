@@ -60,7 +60,7 @@ def test_the_migrated_database_is_what_the_tables_say(url: str) -> None:
 
 def test_up_down_and_up_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert migrate.status(url) == migrate.SchemaStatus(None, migrate.HEAD, (migrate.HEAD,))
+    assert migrate.status(url) == migrate.SchemaStatus(None, migrate.HEAD, ("0001_min0001", migrate.HEAD))
     with pytest.raises(Conflict, match="no tables of tulbur"):
         migrate.down(url, confirm=name(url), stamp="0")
     assert migrate.up(url) == DONE
@@ -181,7 +181,7 @@ def test_what_is_no_backup_of_ours_is_refused(folder: Path, content: str) -> Non
 def test_a_version_of_the_future_is_left_alone(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     migrate.up(url)
-    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0009_min0002'"))
+    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0009_min0003'"))
     with pytest.raises(SettingsError, match="newer release"):
         migrate.up(url)
     with pytest.raises(SettingsError, match="with that release"):

@@ -16,8 +16,8 @@ from tests.stores.servers import SERVERS
 from testbed.plugin import TestServers
 from tulbur.core.session import ExceptionName, Status
 from tulbur.errors import SessionExists
-from tulbur.ports import SessionQuery
-from tulbur.stores import migrate, outbox, reads, writes
+from tulbur.ports import Disposition, PaymentQuery, SessionQuery, Unmatched
+from tulbur.stores import migrate, outbox, reads, sweeps, worklist, writes
 from tulbur.stores.contracts.samples import NOW, called_back, session
 from tulbur.stores.places import place
 from tulbur.stores.rows import Change
@@ -26,6 +26,7 @@ END = NOW + many.SESSIONS * 1_000_000
 LATER = END + 10**12
 RECENTLY = END - 1000 * 1_000_000
 FIND = SessionQuery()
+LONE = Unmatched(payment_id="pay-20", seen_at=NOW, due_at=NOW + 20)
 
 MOST_ROWS_TOUCHED = 2500
 """For a page of 50, whatever is stored."""
@@ -127,13 +128,66 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "by_payment": (lambda c: reads.by_payment(c, "pay-2"), {"tulbur_payments.PRIMARY", "tulbur_sessions.PRIMARY"}),
     "order": (lambda c: reads.order(c, "o-1"), {"tulbur_orders.PRIMARY"}),
     "history": (lambda c: reads.history(c, "s-3", 200), {"tulbur_events_session"}),
-    "unmatched": (lambda c: reads.unmatched(c, 50), {"tulbur_payments_session"}),
+    "unmatched": (lambda c: worklist.unmatched(c, 50), {"tulbur_payments_open"}),
+    "unmatched_payment": (lambda c: worklist.unmatched_payment(c, "pay-20"), {"tulbur_payments.PRIMARY"}),
+    "unmatched_due": (lambda c: worklist.unmatched_due(c, LATER, 50), {"tulbur_payments_looks"}),
+    "unmatched_looked": (
+        lambda c: worklist.unmatched_looked(c, replace(LONE, due_at=LATER), LONE.due_at),
+        {"tulbur_payments.PRIMARY"},
+    ),
+    "close_unmatched": (
+        lambda c: worklist.close_unmatched(c, LONE.payment_id, now=LATER, note={}),
+        {"tulbur_payments.PRIMARY"},
+    ),
+    "payments unmatched": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.UNMATCHED, cursor=(NOW + 500, "pay"))),
+        {"tulbur_payments_open"},
+    ),
+    "payments held": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.HELD, cursor=(NOW + 500, "pay"))),
+        {"tulbur_payments_held"},
+    ),
+    "payments due back": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.REFUND_DUE)),
+        {"tulbur_payments_refund_due"},
+    ),
+    "events_failed": (
+        lambda c: outbox.events_failed(c, "w", ["e-1-1", "e-2-2"], retry_at=None),
+        {"tulbur_events.PRIMARY"},
+    ),
+    "parked": (lambda c: outbox.parked(c, 3, 50), {"tulbur_events_outbox"}),
+    "replay": (
+        lambda c: outbox.replay(c, 0, since=NOW, before=LATER, limit=50, parked_only=False),
+        {"tulbur_events_no", "tulbur_events.PRIMARY"},
+    ),
+    "replay the recent": (
+        lambda c: outbox.replay(c, 0, since=RECENTLY, before=LATER, limit=50, parked_only=False),
+        {"tulbur_events_no"},
+    ),
+    "replay what is parked": (
+        lambda c: outbox.replay(c, 0, since=RECENTLY, before=LATER, limit=50, parked_only=True),
+        {"tulbur_events_outbox"},
+    ),
+    "sweeps": (lambda c: sweeps.listed(c, 50, (NOW + 5000, "sweep-5000")), {"tulbur_sweeps_started"}),
+    "swept_until": (sweeps.until, {"tulbur_sweeps_complete"}),
+    "blankable": (
+        lambda c: writes.blankable(c, {Status.PAID: LATER, Status.EXPIRED: LATER}, 50),
+        {"tulbur_sessions_blank", "tulbur_events_session"},
+    ),
+    "late_invoices": (
+        lambda c: writes.late_invoices(c, LATER, 50),
+        {"tulbur_sessions_blank", "tulbur_events_session"},
+    ),
     "find": (lambda c: reads.find(c, FIND), {"tulbur_sessions_created"}),
     "find the next page": (
         lambda c: reads.find(c, replace(FIND, cursor=(NOW + 50_000 * 1_000_000, "s-50000"))),
         {"tulbur_sessions_created"},
     ),
     "find what is new": (lambda c: reads.find(c, replace(FIND, created_after=RECENTLY)), {"tulbur_sessions_created"}),
+    "find what is of one time": (
+        lambda c: reads.find(c, replace(FIND, created_after=NOW, created_before=NOW + 100 * 1_000_000)),
+        {"tulbur_sessions_created"},
+    ),
     "find by status": (
         lambda c: reads.find(c, replace(FIND, status=Status.CANCELLED, created_after=NOW)),
         {"tulbur_sessions_status"},

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, event
 
 from tulbur.core.session import ExceptionName, Status
 from tulbur.errors import SessionExists
-from tulbur.ports import SessionQuery, Unmatched
-from tulbur.stores import migrate, outbox, reads, writes
+from tulbur.ports import Disposition, PaymentQuery, SessionQuery, SweepRun, Unmatched
+from tulbur.stores import migrate, outbox, reads, sweeps, worklist, writes
 from tulbur.stores.contracts.samples import NOW, answered, called_back, session, with_qr
 from tulbur.stores.rows import Change
 from tulbur.stores.sqlite_file import connect
@@ -51,7 +51,11 @@ def _fill(connection: Connection, n: int) -> None:
         writes.commit(connection, Change(before, after, f"c-{n}-{before.version}"))
         before = after.committed()
     if n % 50 == 0:
-        writes.record_unmatched(connection, Unmatched(payment_id=f"lone-{n}", seen_at=NOW + n, due_at=NOW))
+        worklist.record_unmatched(connection, Unmatched(payment_id=f"lone-{n}", seen_at=NOW + n, due_at=NOW))
+        run = SweepRun(
+            id=f"sweep-{n}", started_at=NOW + n, start=NOW, end=NOW + n, reason="daily", complete=n % 100 == 0
+        )
+        sweeps.put(connection, run)
 
 
 def plans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
@@ -81,6 +85,8 @@ def plans(connection: Connection, work: Callable[[Connection], object]) -> list[
 
 
 FIND = SessionQuery()
+LONE = Unmatched(payment_id="lone-0", seen_at=NOW, due_at=NOW)
+RECENTLY = NOW + 2900
 
 # What is run, and the indexes it must use.
 WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
@@ -88,7 +94,59 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "by_invoice": (lambda c: reads.by_invoice(c, "inv-s-2"), {"tulbur_invoices_id"}),
     "by_payment": (lambda c: reads.by_payment(c, "pay-2"), {"sqlite_autoindex_tulbur_payments_1"}),
     "history": (lambda c: reads.history(c, "s-3", 200), {"tulbur_events_session"}),
-    "unmatched": (lambda c: reads.unmatched(c, 200), {"tulbur_payments_session"}),
+    "unmatched": (lambda c: worklist.unmatched(c, 200), {"tulbur_payments_open"}),
+    "unmatched_payment": (lambda c: worklist.unmatched_payment(c, "lone-0"), {"sqlite_autoindex_tulbur_payments_1"}),
+    "unmatched_due": (lambda c: worklist.unmatched_due(c, LATER, 50), {"tulbur_payments_looks"}),
+    "unmatched_looked": (
+        lambda c: worklist.unmatched_looked(c, replace(LONE, due_at=LATER), LONE.due_at),
+        {"sqlite_autoindex_tulbur_payments_1"},
+    ),
+    "close_unmatched": (
+        lambda c: worklist.close_unmatched(c, LONE.payment_id, now=LATER, note={}),
+        {"sqlite_autoindex_tulbur_payments_1"},
+    ),
+    "payments unmatched": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.UNMATCHED, cursor=(NOW + 500, "pay"))),
+        {"tulbur_payments_open"},
+    ),
+    "payments held": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.HELD, cursor=(NOW + 500, "pay"))),
+        {"tulbur_payments_held"},
+    ),
+    "payments due back": (
+        lambda c: worklist.listed(c, PaymentQuery(disposition=Disposition.REFUND_DUE)),
+        {"tulbur_payments_refund_due"},
+    ),
+    "events_failed": (
+        lambda c: outbox.events_failed(c, "w", ["e-1-1", "e-2-2"], retry_at=None),
+        {"sqlite_autoindex_tulbur_events_1"},
+    ),
+    "parked": (lambda c: outbox.parked(c, 3, 50), {"tulbur_events_outbox"}),
+    "replay": (
+        lambda c: (
+            outbox.publish(c, 50, deliver=False),
+            outbox.replay(c, 0, since=NOW, before=LATER, limit=50, parked_only=False),
+        ),
+        {"tulbur_events_no", "sqlite_autoindex_tulbur_events_1"},
+    ),
+    "replay the recent": (
+        lambda c: outbox.replay(c, 0, since=RECENTLY, before=LATER, limit=50, parked_only=False),
+        {"tulbur_events_no"},
+    ),
+    "replay what is parked": (
+        lambda c: outbox.replay(c, 0, since=RECENTLY, before=LATER, limit=50, parked_only=True),
+        {"tulbur_events_outbox"},
+    ),
+    "sweeps": (lambda c: sweeps.listed(c, 50, (NOW + 5000, "sweep-5000")), {"tulbur_sweeps_started"}),
+    "swept_until": (sweeps.until, {"tulbur_sweeps_complete"}),
+    "blankable": (
+        lambda c: writes.blankable(c, {Status.PAID: LATER, Status.EXPIRED: LATER}, 50),
+        {"tulbur_sessions_blank", "tulbur_events_session"},
+    ),
+    "late_invoices": (
+        lambda c: writes.late_invoices(c, LATER, 50),
+        {"tulbur_sessions_blank", "tulbur_events_session"},
+    ),
     "find": (lambda c: reads.find(c, FIND), {"tulbur_sessions_created"}),
     "find the next page": (
         lambda c: reads.find(c, replace(FIND, cursor=(NOW + 500, "s-500"))),
@@ -138,7 +196,7 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
             "tulbur_sessions_exceptions",
             "tulbur_sessions_created",
             "tulbur_sessions_due",
-            "tulbur_payments_session",
+            "tulbur_payments_open",
             "tulbur_payments_refund_due",
             "tulbur_events_outbox",
         },
@@ -164,7 +222,10 @@ def test_indexes_answer(connection: Connection, name: str) -> None:
     assert scans == []
 
 
-ORDERED = ["find", "find the next page", "find by status", "find by user", "claim_due", "unmatched", "blank", "publish"]
+ORDERED = [
+    "find", "find the next page", "find by status", "find by user", "claim_due", "unmatched", "blank", "publish",
+    "unmatched_due", "payments unmatched", "parked", "replay the recent", "sweeps", "late_invoices",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ORDERED)

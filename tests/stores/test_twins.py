@@ -12,7 +12,7 @@ from tests.stores.servers import SERVERS, emptied
 from tulbur.core.session import SECOND, ExceptionName, Session, Status
 from tulbur.core.steps import cancelled, expired
 from tulbur.errors import Conflict, SessionExists
-from tulbur.ports import MOST_ROWS, SessionQuery, Store, Unmatched
+from tulbur.ports import MOST_ROWS, Disposition, PaymentQuery, SessionQuery, Store, SweepRun, Unmatched
 from tulbur.stores.contracts.samples import NOW, answered, called_back, session, with_qr
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.mongo import MongoStore
@@ -21,7 +21,7 @@ from tulbur.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
-STEPS = 250
+STEPS = 500
 
 
 class Script:
@@ -31,6 +31,7 @@ class Script:
         self.random = Random(seed)
         self.now = NOW
         self.seen: dict[str, list[Session]] = {}
+        self.due: list[int] = []
 
     def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         self.now += self.random.randrange(0, 300) * SECOND
@@ -40,6 +41,8 @@ class Script:
 
     def learn(self, result: object) -> None:
         for one in result if isinstance(result, list) else [result]:
+            if isinstance(one, Unmatched) and one.due_at is not None:
+                self.due.append(one.due_at)
             if isinstance(one, Session):
                 self.seen.setdefault(one.id, []).append(one)
 
@@ -92,6 +95,60 @@ class Script:
     def unmatched(self) -> tuple[int]:
         return (self.random.choice((1, 200)),)
 
+    def unmatched_due(self) -> tuple[int, int]:
+        return self.now, self.random.choice((1, 200))
+
+    def unmatched_looked(self) -> tuple[Unmatched, int]:
+        (unmatched,) = self.record_unmatched()
+        due = self.random.choice((None, self.now + 60 * SECOND))
+        return replace(unmatched, due_at=due, tries=self.random.randrange(3)), self.random.choice(
+            self.due or [self.now]
+        )
+
+    def close_unmatched(self) -> dict[str, Any]:
+        return {"payment_id": f"pay-{self.random.randrange(8)}", "now": self.now, "note": {"by": "bat"}}
+
+    def unmatched_payment(self) -> tuple[str]:
+        return (f"pay-{self.random.randrange(8)}",)
+
+    def payments(self) -> tuple[PaymentQuery]:
+        pick = self.random.choice
+        cursor = pick((None, (self.now - 3600 * SECOND, "pay-3")))
+        return (PaymentQuery(disposition=pick(list(Disposition)), cursor=cursor, limit=pick((0, 1, 50))),)
+
+    def parked(self) -> tuple[int, int]:
+        return self.random.randrange(-1, 30), self.random.choice((1, 200))
+
+    def replay_events(self) -> dict[str, Any]:
+        since = self.now - self.random.choice((600, 9000, 900_000)) * SECOND
+        return {
+            "after_no": self.random.choice((0, 0, 9)),
+            "since": since,
+            "before": self.now - self.random.choice((0, 1200)) * SECOND,
+            "limit": self.random.choice((1, 5, 200)),
+            "parked_only": self.random.choice((True, False)),
+        }
+
+    def sweep_put(self) -> tuple[SweepRun]:
+        pick = self.random.choice
+        end = pick((self.now, NOW))
+        ended = pick((None, self.now))
+        run = SweepRun(id=f"w-{pick('abc')}", started_at=self.now, start=NOW, end=end, reason="daily", ended_at=ended)
+        return (replace(run, complete=pick((True, False)), report={"seen": 1}),)
+
+    def sweeps(self) -> tuple[int, tuple[int, str] | None]:
+        return self.random.choice((0, 1, 50)), self.random.choice((None, (self.now, "w-b")))
+
+    def swept_until(self) -> tuple[()]:
+        return ()
+
+    def blankable(self) -> dict[str, int]:
+        before = self.now - self.random.choice((0, 3600)) * SECOND
+        return {"finished_before": before, "late_before": before, "limit": self.random.choice((1, 200))}
+
+    def late_invoices(self) -> dict[str, int]:
+        return {"late_before": self.now - 3600 * SECOND, "limit": 200}
+
     def claim_due(self) -> tuple[int, str, int, float]:
         return self.now, "w", self.random.choice((1, 3, 200)), self.random.choice((0, 600))
 
@@ -112,6 +169,7 @@ class Script:
                 exception=pick((None, None, *ExceptionName)),
                 user_id=pick((None, "u")),
                 created_after=pick((None, self.now - 3600 * SECOND)),
+                created_before=pick((None, self.now - 600 * SECOND)),
                 cursor=pick((None, (self.now - 1800 * SECOND, "s-5"))),
                 limit=pick((0, 2, 50)),
             ),
@@ -143,7 +201,9 @@ async def told(store: Store, name: str, arguments: tuple[Any, ...], keywords: di
     except Conflict as refused:
         return str(refused)
     if name == "claim_events":
-        await store.events_done("w", [one.event.id for one in result[::2]])
+        await store.events_done("w", [one.event.id for one in result[::3]])
+        await store.events_failed("w", [one.event.id for one in result[1::3]], retry_at=NOW)
+        await store.events_failed("w", [one.event.id for one in result[2::3]], retry_at=None)
     if name == "commit_many":
         return [str(one) for one in result]
     return result

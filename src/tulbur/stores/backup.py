@@ -1,6 +1,6 @@
 """A portable copy of our tables: one JSON line for each row, from any database and into any other.
 
-{"tulbur": "backup", "schema": "0001_min0001"}
+{"tulbur": "backup", "schema": "0002_min0001"}
 {"table": "tulbur_sessions", "row": {"id": "…", "document": {"base64": "…"}, …}}
 """
 

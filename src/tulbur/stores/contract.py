@@ -10,16 +10,29 @@ from collections.abc import Collection
 
 from tulbur.stores.contracts.committing import CommittingContract
 from tulbur.stores.contracts.console import ConsoleContract
+from tulbur.stores.contracts.delivery import DeliveryContract
 from tulbur.stores.contracts.keeping import KeepingContract
 from tulbur.stores.contracts.money import MoneyContract
 from tulbur.stores.contracts.outbox import OutboxContract
 from tulbur.stores.contracts.samples import Harness
+from tulbur.stores.contracts.upkeep import UpkeepContract
 from tulbur.stores.contracts.work import WorkContract
+from tulbur.stores.contracts.worklist import WorkListContract
 
 __all__ = ["Harness", "StoreContract", "names", "run"]
 
 
-class StoreContract(KeepingContract, CommittingContract, MoneyContract, WorkContract, OutboxContract, ConsoleContract):
+class StoreContract(
+    KeepingContract,
+    CommittingContract,
+    MoneyContract,
+    WorkListContract,
+    WorkContract,
+    OutboxContract,
+    DeliveryContract,
+    ConsoleContract,
+    UpkeepContract,
+):
     """All of it; each test opens a store of its own."""
 
 

@@ -90,13 +90,13 @@ def database_clock(connection: Connection) -> Micros:
 
 
 def order_of(
-    connection: Connection, null: ColumnElement[Any], *columns: ColumnElement[Any]
+    connection: Connection, nulls: Sequence[ColumnElement[Any]], *columns: ColumnElement[Any]
 ) -> Sequence[ColumnElement[Any]]:
-    """The order `columns` of rows in which `null` is null, by an index over all of them.
+    """The order `columns` of rows in which `nulls` are null, by an index over all of them.
 
-    PostgreSQL sees that the index has it only when `null` is named; MySQL and MariaDB only when it is not.
+    PostgreSQL sees that the index has it only when `nulls` are named; MySQL and MariaDB only when they are not.
     """
-    return (null, *columns) if connection.dialect.name == "postgresql" else columns
+    return (*nulls, *columns) if connection.dialect.name == "postgresql" else columns
 
 
 # --- sessions with a server ----------------------------------------------------------------------------------------

@@ -7,63 +7,33 @@ caller could still hold.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tulbur.core.orders import Order
 from tulbur.core.retention import blanked
-from tulbur.core.session import Event, Micros, Session, Status
+from tulbur.core.session import Micros, Session, Status
 from tulbur.errors import Conflict, SessionExists
 from tulbur.ports import (
-    Clock,
     CommitResult,
     Committed,
-    NumberedEvent,
     PaymentTaken,
     SessionQuery,
     StoredToken,
     StoreStats,
-    Unmatched,
+    SweepRun,
 )
 from tulbur.stores import rows
+from tulbur.stores.memory_data import MemoryData, Row, counted, leased
+from tulbur.stores.memory_money import MemoryMoney
+from tulbur.stores.memory_outbox import MemoryOutbox
 from tulbur.stores.rows import Change, EventState, page
-from tulbur.stores.sending import new_commit_id, sent
 
-T = TypeVar("T")
-
-_Row = dict[str, Any]
+__all__ = ["MemoryData", "MemoryStore"]
 
 
-@dataclass
-class MemoryData:
-    """What a memory store keeps; several stores may share it, as processes share a database."""
-
-    sessions: dict[str, _Row] = field(default_factory=dict)
-    keys: dict[tuple[str, str], str] = field(default_factory=dict)
-    invoices: dict[str, str] = field(default_factory=dict)
-    senders: dict[str, tuple[str, int]] = field(default_factory=dict)
-    payments: dict[str, _Row] = field(default_factory=dict)
-    orders: dict[str, _Row] = field(default_factory=dict)
-    events: dict[str, _Row] = field(default_factory=dict)
-    histories: dict[str, list[str]] = field(default_factory=dict)
-    numbers: list[str] = field(default_factory=list)
-    waiting: dict[str, None] = field(default_factory=dict)
-    commits: set[tuple[str, str]] = field(default_factory=set)
-    tallies: dict[tuple[int, str], int] = field(default_factory=dict)
-    leases: dict[str, tuple[str, Micros]] = field(default_factory=dict)
-    tokens: dict[str, StoredToken] = field(default_factory=dict)
-
-
-class MemoryStore:
+class MemoryStore(MemoryMoney, MemoryOutbox):
     """Implements `ports.Store`; `clock` stands for the database's own, by which leases end."""
-
-    def __init__(
-        self, clock: Clock, *, data: MemoryData | None = None, commit_ids: Callable[[], str] = new_commit_id
-    ) -> None:
-        self._clock = clock
-        self._new_id = commit_ids
-        self.data = data if data is not None else MemoryData()
 
     async def start(self) -> None:
         await asyncio.sleep(0)
@@ -113,23 +83,6 @@ class MemoryStore:
         matching.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
         return [_read(row) for row in matching[: page(query.limit)]]
 
-    # --- money without a session
-
-    async def record_unmatched(self, unmatched: Unmatched) -> bool:
-        await asyncio.sleep(0)
-        row = self.data.payments.get(unmatched.payment_id)
-        if row is None:
-            self.data.payments[unmatched.payment_id] = rows.unmatched_row(unmatched)
-        elif row["session_id"] is None:
-            row.update(rows.unmatched_row(rows.merged(rows.read_unmatched(row), unmatched)))
-        return row is None
-
-    async def unmatched(self, limit: int) -> list[Unmatched]:
-        await asyncio.sleep(0)
-        mine = [row for row in self.data.payments.values() if row["session_id"] is None]
-        mine.sort(key=lambda row: (row["seen_at"], row["payment_id"]))
-        return [rows.read_unmatched(row) for row in mine[: page(limit)]]
-
     # --- work that is due
 
     async def claim_due(self, now: Micros, owner: str, limit: int, lease_seconds: float) -> list[Session]:
@@ -141,67 +94,39 @@ class MemoryStore:
             if row["next_check_at"] is not None and row["next_check_at"] <= now and row["lease_until"] <= clock
         ]
         due.sort(key=lambda row: (row["next_check_at"], row["id"]))
-        return [_read(_leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
+        return [_read(leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
 
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
         await asyncio.sleep(0)
-        cutoffs = {
-            Status.PAID: finished_before,
-            Status.EXPIRED: late_before,
-            Status.CANCELLED: late_before,
-        }
-        over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs)]
-        over.sort(key=lambda row: (row["updated_at"], row["id"]))
-        for row in over[: page(limit)]:
-            session = _read(row)
-            self._commit(Change(session, blanked(session, now), self._new_id()))
-        return len(over[: page(limit)])
+        over = self._finished(rows.cutoffs(finished_before, late_before))[: page(limit)]
+        for row in over:
+            self._commit(Change(_read(row), blanked(_read(row), now), self._new_id()))
+        return len(over)
 
-    # --- the outbox
-
-    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
         await asyncio.sleep(0)
-        waiting = [self.data.events[id_] for id_ in self.data.waiting]
-        unnumbered = [row for row in waiting if row["state"] == EventState.UNNUMBERED]
-        ids = rows.in_order(unnumbered, limit)
-        for id_ in ids:
-            self.data.numbers.append(id_)
-            state = EventState.NUMBERED if deliver else EventState.DELIVERED
-            self.data.events[id_].update(no=len(self.data.numbers), state=state)
-            if not deliver:
-                del self.data.waiting[id_]
-        return len(ids)
+        return len(self._finished(rows.cutoffs(finished_before, late_before))[: rows.counted(limit)])
 
-    async def claim_events(self, owner: str, limit: int, lease_seconds: float) -> list[NumberedEvent]:
+    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
         await asyncio.sleep(0)
-        clock = self._clock()
-        first: dict[str, _Row] = {}
-        for row in map(self.data.events.__getitem__, self.data.waiting):
-            earlier = first.get(row["session_id"])
-            if earlier is None or row["seq"] < earlier["seq"]:
-                first[row["session_id"]] = row
-        ready = [r for r in first.values() if r["state"] == EventState.NUMBERED and r["lease_until"] <= clock]
-        ready.sort(key=lambda row: int(row["no"]))
-        return [_numbered(_leased(row, owner, clock, lease_seconds)) for row in ready[: page(limit)]]
+        next_ones = [row for status in rows.LATE for row in self._finished({status: late_before})[: page(limit)]]
+        return [session for session in map(_read, next_ones) if rows.has_open_invoice(session)]
 
-    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
-        await asyncio.sleep(0)
-        for id_ in event_ids:
-            row = self.data.events.get(id_)
-            if row and row["state"] == EventState.NUMBERED and row["lease_owner"] == owner:
-                row["state"] = EventState.DELIVERED
-                del self.data.waiting[id_]
+    # --- sweeps
 
-    async def events(self, after: int, limit: int) -> list[NumberedEvent]:
+    async def sweep_put(self, run: SweepRun) -> None:
         await asyncio.sleep(0)
-        first = max(after, 0)
-        ids = self.data.numbers[first : first + page(limit)]
-        return [_numbered(self.data.events[id_]) for id_ in ids]
+        self.data.sweeps[run.id] = rows.sweep_row(run)
 
-    async def history(self, session_id: str, limit: int) -> list[Event]:
+    async def sweeps(self, limit: int, before: tuple[Micros, str] | None = None) -> list[SweepRun]:
         await asyncio.sleep(0)
-        ids = self.data.histories.get(session_id, [])[: page(limit)]
-        return [rows.read_event(self.data.events[id_]) for id_ in ids]
+        kept = sorted(self.data.sweeps.values(), key=lambda row: (row["started_at"], row["id"]), reverse=True)
+        older = [row for row in kept if before is None or (row["started_at"], row["id"]) < before]
+        return [rows.read_sweep(row) for row in older[: page(limit)]]
+
+    async def swept_until(self) -> Micros | None:
+        await asyncio.sleep(0)
+        return max((row["window_end"] for row in self.data.sweeps.values() if row["complete"]), default=None)
 
     # --- counts, leases, tokens
 
@@ -211,14 +136,15 @@ class MemoryStore:
         due = [(row["currency"], row["refund_due"]) for row in payments if row["refund_due"] > 0]
         hour = now // rows.HOUR - rows.TALLY_HOURS
         return rows.stats(
-            statuses=_counted(row["status"] for row in sessions),
-            exceptions=_counted(row["exceptions"] for row in sessions),
+            statuses=counted(row["status"] for row in sessions),
+            exceptions=counted(row["exceptions"] for row in sessions),
             created_24h=sum(now - rows.DAY < row["created_at"] for row in sessions),
             orders=len(self.data.orders),
             refunds=[(currency, 1, amount) for currency, amount in due],
-            unmatched=sum(row["session_id"] is None for row in payments),
+            unmatched=sum(row["session_id"] is None and row["closed_at"] is None for row in payments),
             checks_due=sum(row["next_check_at"] is not None and row["next_check_at"] <= now for row in sessions),
             events_undelivered=len(self.data.waiting),
+            events_parked=sum(row["state"] == EventState.PARKED for row in self.data.events.values()),
             loads=[(name, n) for (at, name), n in self.data.tallies.items() if at > hour],
         )
 
@@ -245,16 +171,6 @@ class MemoryStore:
         self.data.tokens[login] = token
 
     # --- one commit, without an await in it
-
-    async def _sent(self, write: Callable[[], T]) -> T:
-        async def send() -> T:
-            await asyncio.sleep(0)
-            return self._send_commit(write)
-
-        return await sent(send)
-
-    def _send_commit(self, write: Callable[[], T]) -> T:
-        return write()
 
     def _add(self, change: Change) -> None:
         session, data = change.after, self.data
@@ -316,7 +232,7 @@ class MemoryStore:
             if attempt.id is not None:
                 data.invoices[attempt.id] = session.id
         for payment in change.payments:
-            data.payments[payment.id] = rows.payment_row(session.id, payment)
+            data.payments.setdefault(payment.id, {}).update(rows.payment_row(session.id, payment))
         for order in change.orders:
             data.orders[order.id] = rows.order_row(session.id, order)
         for row in rows.event_rows(change):
@@ -329,33 +245,21 @@ class MemoryStore:
         row = self.data.sessions.get(session_id) if session_id is not None else None
         return _read(row) if row else None
 
-    def _blankable(self, row: _Row, cutoffs: Mapping[Status, Micros]) -> bool:
+    def _finished(self, cutoffs: Mapping[Status, Micros]) -> list[Row]:
+        over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs)]
+        return sorted(over, key=lambda row: (row["updated_at"], row["id"]))
+
+    def _blankable(self, row: Row, cutoffs: Mapping[Status, Micros]) -> bool:
         cutoff = cutoffs.get(Status(row["status"]))
         if cutoff is None or row["updated_at"] >= cutoff or row["blanked_at"] is not None:
             return False
         if row["unsettled"] or row["next_check_at"] is not None:
             return False
-        return not any(id_ in self.data.waiting for id_ in self.data.histories[row["id"]])
+        return not any(self.data.events[id_]["state"] in rows.UNTOLD for id_ in self.data.histories[row["id"]])
 
 
 def _read(row: Mapping[str, Any]) -> Session:
     return rows.read_session(row["document"], row["version"])
-
-
-def _numbered(row: Mapping[str, Any]) -> NumberedEvent:
-    return NumberedEvent(row["no"], row["session_id"], rows.read_event(row))
-
-
-def _leased(row: _Row, owner: str, clock: Micros, seconds: float) -> _Row:
-    row.update(lease_owner=owner, lease_until=rows.lease_end(clock, seconds))
-    return row
-
-
-def _counted(values: Iterable[str]) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return list(counts.items())
 
 
 def _matches(row: Mapping[str, Any], query: SessionQuery) -> bool:
@@ -365,5 +269,6 @@ def _matches(row: Mapping[str, Any], query: SessionQuery) -> bool:
         and (query.exception is None or f",{query.exception}," in row["exceptions"])
         and (query.user_id is None or row["user_id"] == query.user_id)
         and (query.created_after is None or row["created_at"] > query.created_after)
+        and (query.created_before is None or row["created_at"] < query.created_before)
         and (query.cursor is None or position < query.cursor)
     )

@@ -22,10 +22,10 @@ from tulbur.stores.schema import VERSION_TABLE
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0001_min0001"
+HEAD: Final = "0002_min0001"
 """The newest revision this code knows."""
 
-SCHEMA_MIN: Final = 1
+SCHEMA_MIN: Final = 2
 """The lowest schema number this code can use."""
 
 LOCK_SECONDS: Final = 30.0

@@ -14,15 +14,19 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tulbur.core.orders import Order
 from tulbur.core.retention import blanked
-from tulbur.core.session import Event, Micros, Session, Status
+from tulbur.core.session import Event, Micros, Session
 from tulbur.errors import Conflict, StoreUnavailable
 from tulbur.ports import (
     Clock,
     CommitResult,
+    ListedPayment,
     NumberedEvent,
+    PaymentQuery,
+    Replayed,
     SessionQuery,
     StoredToken,
     StoreStats,
+    SweepRun,
     Unmatched,
 )
 from tulbur.stores import mongo_deciding as deciding
@@ -30,6 +34,8 @@ from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_migrate as migrate
 from tulbur.stores import mongo_outbox as outbox
 from tulbur.stores import mongo_reads as reads
+from tulbur.stores import mongo_sweeps as sweeps
+from tulbur.stores import mongo_worklist as worklist
 from tulbur.stores import mongo_writes as writes
 from tulbur.stores import rows
 from tulbur.stores.mongo_link import SECONDS, Doing, MongoLink, Work
@@ -131,11 +137,28 @@ class MongoStore:
     # --- money without a session
 
     async def record_unmatched(self, unmatched: Unmatched) -> bool:
-        return await self._link.write_surely(lambda w: writes.record_unmatched(w, unmatched))
+        return await self._link.write_surely(lambda w: worklist.record_unmatched(w, unmatched))
 
     async def unmatched(self, limit: int) -> list[Unmatched]:
         count = page(limit)
-        return await self._link.read(lambda w: reads.unmatched(w, count)) if count else []
+        return await self._link.read(lambda w: worklist.unmatched(w, count)) if count else []
+
+    async def unmatched_payment(self, payment_id: str) -> Unmatched | None:
+        return await self._link.read(lambda w: worklist.unmatched_payment(w, payment_id))
+
+    async def unmatched_due(self, now: Micros, limit: int) -> list[Unmatched]:
+        count = page(limit)
+        return await self._link.read(lambda w: worklist.unmatched_due(w, now, count)) if count else []
+
+    async def unmatched_looked(self, unmatched: Unmatched, before_due_at: Micros | None) -> bool:
+        return await self._link.write(lambda w: worklist.looked(w, unmatched, before_due_at))
+
+    async def close_unmatched(self, payment_id: str, *, now: Micros, note: Mapping[str, str]) -> bool:
+        return await self._link.write_surely(lambda w: worklist.close(w, payment_id, now=now, note=note))
+
+    async def payments(self, query: PaymentQuery) -> list[ListedPayment]:
+        count = page(query.limit)
+        return await self._link.read(lambda w: worklist.listed(w, query, count)) if count else []
 
     # --- work that is due
 
@@ -148,12 +171,7 @@ class MongoStore:
         return list(_readable(await self._link.write(claim))) if page(limit) else []
 
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
-        cutoffs = {
-            Status.PAID: finished_before,
-            Status.EXPIRED: late_before,
-            Status.CANCELLED: late_before,
-        }
-        commit_id = self._new_id()
+        cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
 
         async def blank(work: Work) -> int:
             over: list[Change] = []
@@ -164,6 +182,28 @@ class MongoStore:
             return len(await writes.commit_all(work, over))
 
         return await self._link.write(blank)
+
+    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+        cutoffs, most = rows.cutoffs(finished_before, late_before), rows.counted(limit)
+        return await self._link.read(lambda w: reads.blankable(w, cutoffs, most))
+
+    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+        count = page(limit)
+        found = await self._link.read(lambda w: reads.next_late(w, late_before, count)) if count else []
+        # Their documents tell which have an open invoice, and an invoice need not be searched.
+        return [session for session in _readable(found) if rows.has_open_invoice(session)]
+
+    # --- sweeps
+
+    async def sweep_put(self, run: SweepRun) -> None:
+        await self._link.write_surely(lambda w: sweeps.put(w, run))
+
+    async def sweeps(self, limit: int, before: tuple[Micros, str] | None = None) -> list[SweepRun]:
+        count = page(limit)
+        return await self._link.read(lambda w: sweeps.listed(w, count, before)) if count else []
+
+    async def swept_until(self) -> Micros | None:
+        return await self._link.read(sweeps.until)
 
     # --- the outbox
 
@@ -181,6 +221,24 @@ class MongoStore:
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
         await self._link.write_surely(lambda w: outbox.done(w, owner, event_ids))
+
+    async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+        await self._link.write_surely(lambda w: outbox.failed(w, owner, event_ids, retry_at=retry_at))
+
+    async def parked(self, after_no: int, limit: int) -> list[NumberedEvent]:
+        count = page(limit)
+        found = await self._link.read(lambda w: outbox.parked(w, after_no, count)) if count else []
+        return [documents.numbered(one) for one in found]
+
+    async def replay_events(
+        self, after_no: int, *, since: Micros, before: Micros, limit: int, parked_only: bool = False
+    ) -> Replayed:
+        async def replay(work: Work) -> Replayed:
+            return await outbox.replay(
+                work, after_no, since=since, before=before, count=page(limit), parked_only=parked_only
+            )
+
+        return await self._link.write(replay) if page(limit) else Replayed(0, after_no)
 
     async def events(self, after: int, limit: int) -> list[NumberedEvent]:
         count = page(limit)

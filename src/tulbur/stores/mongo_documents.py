@@ -9,7 +9,7 @@ from bson.int64 import Int64
 
 from tulbur.core.orders import Order
 from tulbur.core.session import Invoice, Payment, Session
-from tulbur.ports import NumberedEvent, Unmatched
+from tulbur.ports import NumberedEvent, SweepRun, Unmatched
 from tulbur.stores import rows
 from tulbur.stores.rows import Change
 
@@ -52,6 +52,11 @@ def unmatched_document(unmatched: Unmatched) -> Document:
     return _keyed(payment_id(unmatched.payment_id), rows.unmatched_row(unmatched))
 
 
+def sweep_document(run: SweepRun) -> Document:
+    row = rows.sweep_row(run)
+    return _keyed(row.pop("id"), row)
+
+
 def order_document(session_id: str, order: Order) -> Document:
     row = rows.order_row(session_id, order)
     return _keyed(row.pop("id"), row)
@@ -66,8 +71,7 @@ def read_session(document: Mapping[str, Any]) -> Session:
 
 
 def numbered(document: Mapping[str, Any]) -> NumberedEvent:
-    row = plain(document)
-    return NumberedEvent(row["no"], row["session_id"], rows.read_event(row))
+    return rows.numbered(plain(document))
 
 
 def _keyed(id_: str | Document, row: Mapping[str, Any]) -> Document:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import Final, TypeAlias
 
 import bson
-from pymongo import MongoClient
+from pymongo import IndexModel, MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -28,9 +28,9 @@ from tulbur.stores.migrate import SchemaStatus, refuse_unusable
 from tulbur.stores.mongo_documents import Document
 from tulbur.stores.mongo_errors import refused_start, translated
 from tulbur.stores.mongo_link import MAJORITY, Work, check_server, client_options, database_name
-from tulbur.stores.mongo_schema import INDEXES, SCHEMA
+from tulbur.stores.mongo_schema import FIRST, INDEXES, SCHEMA, SECOND
 
-SCHEMA_MIN: Final = 1
+SCHEMA_MIN: Final = 2
 """The lowest schema number this code can use."""
 
 LOCK_SECONDS: Final = 30.0
@@ -53,9 +53,9 @@ class Step:
     down: Callable[[_Db], None]
 
 
-def _first(database: _Db) -> None:
+def _make(database: _Db, made: Mapping[str, Sequence[IndexModel]]) -> None:
     there = set(database.list_collection_names())
-    for name, indexes in INDEXES.items():
+    for name, indexes in made.items():
         # Made here: before MongoDB 4.4, and behind some proxies still, a transaction cannot make a collection.
         if name not in there:
             database.create_collection(name)
@@ -64,11 +64,26 @@ def _first(database: _Db) -> None:
 
 
 def _before_first(database: _Db) -> None:
-    for name in INDEXES:
+    for name in FIRST:
         database.drop_collection(name)
 
 
-STEPS: Final = (Step("0001_min0001", _first, _before_first),)
+def _before_second(database: _Db) -> None:
+    """What was added to single documents stays: the release before passes over it."""
+    for name, indexes in SECOND.items():
+        if name not in FIRST:
+            database.drop_collection(name)
+            continue
+        there = database[name].index_information()
+        for index in indexes:
+            if (known := index.document["name"]) in there:
+                database[name].drop_index(known)
+
+
+STEPS: Final = (
+    Step("0001_min0001", lambda database: _make(database, FIRST), _before_first),
+    Step("0002_min0001", lambda database: _make(database, SECOND), _before_second),
+)
 HEAD: Final = STEPS[-1].revision
 
 

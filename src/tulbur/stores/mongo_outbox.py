@@ -8,10 +8,10 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from tulbur.core.session import Micros
-from tulbur.ports import MOST_ROWS
+from tulbur.ports import MOST_ROWS, Replayed
 from tulbur.stores import mongo_schema as schema
 from tulbur.stores import rows
-from tulbur.stores.mongo_documents import Document, stored
+from tulbur.stores.mongo_documents import Document, plain, stored
 from tulbur.stores.mongo_link import Work
 from tulbur.stores.rows import EventState
 
@@ -19,11 +19,17 @@ MOST_WAITING: Final = 20 * MOST_ROWS
 """Unnumbered events looked at in one go."""
 
 UNDELIVERED: Final = [int(state) for state in rows.UNDELIVERED]
+UNTOLD: Final = [int(state) for state in rows.UNTOLD]
+REPLAYABLE: Final = [int(state) for state in rows.REPLAYABLE]
+PARKED: Final[Document] = {"state": int(EventState.PARKED)}
 
 
 def nothing_before(name: str, seq: str) -> list[Document]:
-    """Stages that keep whose session, in field `name`, has no undelivered event, or none before field `seq`."""
-    earlier = {"$match": {"state": {"$in": UNDELIVERED}}}
+    """Stages that keep whose session, in field `name`, has nobody to tell anything, or nothing before field `seq`.
+
+    A parked event is in no later one's way, yet is to be told some day.
+    """
+    earlier = {"$match": {"state": {"$in": UNDELIVERED if seq else UNTOLD}}}
     before = {"$match": {"$expr": {"$lt": ["$seq", "$$seq"]}}}
     lookup: Document = {
         "from": schema.EVENTS,
@@ -55,11 +61,11 @@ async def publish(work: Work, count: int, *, deliver: bool) -> int:
         session=work.session,
     )
     ids = rows.in_order([{**one, "id": one["_id"]} for one in await of_sessions.to_list(MOST_WAITING)], count)
-    last = await events.find_one({"no": {"$gt": 0}}, {"no": 1}, sort=[("no", -1)], session=work.session)
+    last = await _last_number(work)
     state = EventState.NUMBERED if deliver else EventState.DELIVERED
     numbering = [
         UpdateOne({"_id": id_, **waiting}, {"$set": stored({"no": number, "state": state})})
-        for number, id_ in enumerate(ids, int(last["no"]) + 1 if last else 1)
+        for number, id_ in enumerate(ids, last + 1)
     ]
     await events.bulk_write(numbering, session=work.session)
     return len(numbering)
@@ -93,3 +99,53 @@ async def done(work: Work, owner: str, event_ids: Sequence[str]) -> None:
     mine = {"_id": {"$in": list(event_ids)}, "lease_owner": owner, "state": int(EventState.NUMBERED)}
     ended = stored({"state": EventState.DELIVERED, "lease_owner": None, "lease_until": 0})
     await work[schema.EVENTS].update_many(mine, {"$set": ended}, session=work.session)
+
+
+async def failed(work: Work, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+    mine = {"_id": {"$in": list(event_ids)}, "lease_owner": owner, "state": int(EventState.NUMBERED)}
+    ended = {"$set": stored(rows.failed(retry_at)), "$inc": stored({"attempts": 1})}
+    await work[schema.EVENTS].update_many(mine, ended, session=work.session)
+
+
+async def parked(work: Work, after: int, count: int) -> list[Document]:
+    found = work[schema.EVENTS].find(
+        {**PARKED, "no": {"$gt": max(after, 0)}}, sort=[("no", 1)], limit=count, hint="parked"
+    )
+    return await found.to_list(count)
+
+
+async def replay(work: Work, after: int, *, since: Micros, before: Micros, count: int, parked_only: bool) -> Replayed:
+    """Look at a page of numbers, from the first that may be of that time on; `count` is one or more."""
+    first = max(after, await _before_number(work, since - rows.DISORDER))
+    examined = work[schema.EVENTS].find(
+        {"no": {"$gt": first}, **(PARKED if parked_only else {})},
+        {"no": 1, "state": 1, "at": 1},
+        sort=[("no", 1)],
+        limit=count,
+        hint="parked" if parked_only else "no",
+        session=work.session,
+    )
+    found = [plain(one) for one in await examined.to_list(count)]
+    ids = rows.replayable(found, since=since, before=before, parked_only=parked_only)
+    again = await work[schema.EVENTS].update_many(
+        {"_id": {"$in": ids}, "state": {"$in": REPLAYABLE}}, {"$set": stored(rows.AGAIN)}, session=work.session
+    )
+    return Replayed(again.modified_count, found[-1]["no"] if found else after)
+
+
+async def _last_number(work: Work) -> int:
+    last = await work[schema.EVENTS].find_one({"no": {"$gt": 0}}, {"no": 1}, sort=[("no", -1)], session=work.session)
+    return int(last["no"]) if last else 0
+
+
+async def _before_number(work: Work, at: Micros) -> int:
+    """The number before the first event that is not older than `at`, found by halving: numbers follow time."""
+    older, newer = 0, await _last_number(work) + 1
+    while newer - older > 1:
+        middle = (older + newer) // 2
+        found = await work[schema.EVENTS].find_one({"no": middle}, {"at": 1}, session=work.session)
+        if found and found["at"] < at:
+            older = middle
+        else:
+            newer = middle
+    return older

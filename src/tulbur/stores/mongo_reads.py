@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session, Status
-from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats, Unmatched
+from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_outbox as outbox
 from tulbur.stores import mongo_schema as schema
+from tulbur.stores import mongo_worklist as worklist
 from tulbur.stores import rows
 from tulbur.stores.mongo_documents import Document, plain
 from tulbur.stores.mongo_link import Work
@@ -51,6 +53,8 @@ def wanted(query: SessionQuery) -> Document:
     created: Document = {}
     if query.created_after is not None:
         created["$gt"] = query.created_after
+    if query.created_before is not None:
+        created["$lt"] = query.created_before
     if query.cursor is not None:
         at, id_ = query.cursor
         created["$lte"] = at
@@ -75,12 +79,6 @@ async def find(work: Work, query: SessionQuery, count: int) -> list[Session]:
     return [documents.read_session(one) for one in await listed.to_list(count)]
 
 
-async def unmatched(work: Work, count: int) -> list[Unmatched]:
-    sort = [("seen_at", 1), ("payment_id", 1)]
-    found = work[schema.PAYMENTS].find({"session_id": None}, sort=sort, limit=count, hint="session")
-    return [rows.read_unmatched(plain(one)) for one in await found.to_list(count)]
-
-
 async def published(work: Work, after: int, count: int) -> list[NumberedEvent]:
     found = work[schema.EVENTS].find({"no": {"$gt": max(after, 0)}}, sort=[("no", 1)], limit=count)
     return [documents.numbered(one) for one in await found.to_list(count)]
@@ -94,25 +92,36 @@ async def history(work: Work, session_id: str, count: int) -> list[Event]:
 async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Document]:
     """The documents of sessions to blank, untouched for the longest time first; `count` is one or more."""
     found = await work[schema.SESSIONS].aggregate(
-        [
-            {
-                "$match": {
-                    "status": status.value,
-                    "blanked_at": None,
-                    "unsettled": 0,
-                    "updated_at": {"$lt": before},
-                    "next_check_at": None,
-                }
-            },
-            {"$sort": {"updated_at": 1}},
-            *outbox.nothing_before("_id", ""),
-            {"$limit": count},
-            {"$project": STORED},
-        ],
-        hint="blank",
-        session=work.session,
+        [*_finished(status, before), {"$limit": count}, {"$project": STORED}], hint="blank", session=work.session
     )
     return await found.to_list(count)
+
+
+async def blankable(work: Work, cutoffs: Mapping[Status, Micros], most: int) -> int:
+    """How many there are to blank, counted no further than asked for."""
+    count = 0
+    for status, before in cutoffs.items():
+        if count < most:
+            stages = [*_finished(status, before), {"$limit": most - count}, {"$count": "count"}]
+            found = await (await work[schema.SESSIONS].aggregate(stages, hint="blank")).to_list(1)
+            count += int(found[0]["count"]) if found else 0
+    return count
+
+
+async def next_late(work: Work, late_before: Micros, count: int) -> list[Document]:
+    """The documents of EXPIRED and CANCELLED sessions that `blank` takes next."""
+    return [one for status in rows.LATE for one in await finished(work, status, late_before, count)]
+
+
+def _finished(status: Status, before: Micros) -> list[Document]:
+    wanted = {
+        "status": status.value,
+        "blanked_at": None,
+        "unsettled": 0,
+        "updated_at": {"$lt": before},
+        "next_check_at": None,
+    }
+    return [{"$match": wanted}, {"$sort": {"updated_at": 1}}, *outbox.nothing_before("_id", "")]
 
 
 async def token_get(work: Work, login: str) -> StoredToken | None:
@@ -141,11 +150,12 @@ async def stats(work: Work, now: Micros) -> StoreStats:
         ],
         created_24h=await _count(work, schema.SESSIONS, {"created_at": {"$gt": now - rows.DAY}}),
         orders=await work[schema.ORDERS].count_documents({}, hint="_id_"),
-        unmatched=await _count(work, schema.PAYMENTS, {"session_id": None}),
+        unmatched=await _count(work, schema.PAYMENTS, worklist.OPEN, "open"),
         checks_due=await _count(work, schema.SESSIONS, {"next_check_at": {"$lte": now}}),
         events_undelivered=sum(
             [await _count(work, schema.EVENTS, {"state": int(state)}, _WAITING[state]) for state in rows.UNDELIVERED]
         ),
+        events_parked=await _count(work, schema.EVENTS, outbox.PARKED, "parked"),
     )
 
 

@@ -21,6 +21,7 @@ EVENTS: Final = "tulbur_events"
 TOKENS: Final = "tulbur_tokens"
 LEASES: Final = "tulbur_leases"
 TALLIES: Final = "tulbur_tallies"
+SWEEPS: Final = "tulbur_sweeps"
 
 SCHEMA: Final = "tulbur_schema"
 """Holds the revision of the schema and the lock of whoever changes it."""
@@ -36,7 +37,7 @@ def _index(name: str, *fields: str, unique: bool = False, only: Mapping[str, Any
     return IndexModel([(field, ASCENDING) for field in fields], **options)
 
 
-INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
+FIRST: Final[Mapping[str, Sequence[IndexModel]]] = {
     SESSIONS: (
         _index("key", "scope", "idempotency_key", unique=True, only={"idempotency_key": ANY_TEXT}),
         _index("created", "created_at", "_id"),
@@ -67,3 +68,25 @@ INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
     LEASES: (),
     TALLIES: (_index("hour", "hour"),),
 }
+
+# Each over the few documents it is for; the lists of work come in their order.
+SECOND: Final[Mapping[str, Sequence[IndexModel]]] = {
+    PAYMENTS: (
+        _index(
+            "open", "session_id", "closed_at", "seen_at", "payment_id", only={"session_id": None, "closed_at": None}
+        ),
+        _index("looks", "due_at", "seen_at", "payment_id", only={"due_at": {"$gt": 0}}),
+        _index("held", "seen_at", "payment_id", "held", only={"held": {"$gt": 0}}),
+        _index("due_back", "seen_at", "payment_id", "refund_due", only={"refund_due": {"$gt": 0}}),
+    ),
+    EVENTS: (_index("parked", "no", "state", only={"state": int(EventState.PARKED)}),),
+    SWEEPS: (
+        _index("started", "started_at", "_id"),
+        _index("complete", "complete", "window_end"),
+    ),
+}
+
+INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
+    name: (*FIRST.get(name, ()), *SECOND.get(name, ())) for name in (*FIRST, *SECOND)
+}
+"""Every collection of ours but `SCHEMA`, and all its indexes."""

@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from tulbur.core.session import Micros
-from tulbur.ports import CommitResult, Committed, StoredToken, Unmatched
+from tulbur.ports import CommitResult, Committed, StoredToken
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_schema as schema
 from tulbur.stores import rows
@@ -99,19 +99,6 @@ async def _unless_taken(refusal: str, writing: Awaitable[object]) -> None:
         if is_duplicate(error):
             raise Refused(refusal) from error
         raise
-
-
-async def record_unmatched(work: Work, unmatched: Unmatched) -> bool:
-    payments, key = work[schema.PAYMENTS], {"_id": documents.payment_id(unmatched.payment_id)}
-    known = await payments.find_one(key, session=work.session)
-    if known is None:
-        await payments.insert_one(documents.unmatched_document(unmatched), session=work.session)
-    elif known["session_id"] is None:
-        more = rows.merged(rows.read_unmatched(documents.plain(known)), unmatched)
-        # Set, never replaced: a later release may keep more in it.
-        values = {name: value for name, value in documents.unmatched_document(more).items() if name != "_id"}
-        await payments.update_one(key, {"$set": values}, session=work.session)
-    return known is None
 
 
 async def claim_due(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, exists, func, not_, select
 
 from tulbur.core.session import Micros
-from tulbur.ports import NumberedEvent
+from tulbur.ports import NumberedEvent, Replayed
 from tulbur.stores import rows
 from tulbur.stores.dialects import order_of
 from tulbur.stores.rows import EventState, page
@@ -17,6 +18,9 @@ from tulbur.stores.schema import events
 MOST_LOOKS: Final = 10
 """Times a publisher looks for events of which others have not just taken all."""
 
+_LAST: Final = select(func.max(events.c.no))
+_AT: Final = select(events.c.at).where(events.c.no >= bindparam("number")).order_by(events.c.no).limit(1)
+_PARKED: Final = events.c.state == EventState.PARKED
 _NUMBER: Final = events.update().where(events.c.id == bindparam("of_id"), events.c.state == EventState.UNNUMBERED)
 
 
@@ -30,11 +34,11 @@ def publish(connection: Connection, limit: int, *, deliver: bool = True) -> int:
             break
     if not ids:
         return 0
-    last = connection.execute(select(func.max(events.c.no))).scalar() or 0
+    last = connection.execute(_LAST).scalar() or 0
     state = EventState.NUMBERED if deliver else EventState.DELIVERED
-    numbered = [{"of_id": id_, "no": number, "state": state} for number, id_ in enumerate(ids, last + 1)]
-    connection.execute(_NUMBER, numbered)
-    return len(numbered)
+    made = [{"of_id": id_, "no": number, "state": state} for number, id_ in enumerate(ids, last + 1)]
+    connection.execute(_NUMBER, made)
+    return len(made)
 
 
 def _with_oldest(connection: Connection, limit: int) -> set[str]:
@@ -42,7 +46,7 @@ def _with_oldest(connection: Connection, limit: int) -> set[str]:
     oldest = (
         select(events.c.session_id)
         .where(events.c.state == EventState.UNNUMBERED, events.c.no.is_(None))
-        .order_by(*order_of(connection, events.c.no, events.c.at, events.c.id))
+        .order_by(*order_of(connection, [events.c.no], events.c.at, events.c.id))
         .limit(page(limit))
     )
     return set(connection.execute(oldest).scalars())
@@ -84,7 +88,7 @@ def claim_events(
         taking = events.update().where(events.c.id.in_([row["id"] for row in found]))
         until = rows.lease_end(clock, lease_seconds)
         connection.execute(taking.values(lease_owner=owner, lease_until=until))
-    return [numbered(row) for row in found]
+    return [rows.numbered(row) for row in found]
 
 
 def events_done(connection: Connection, owner: str, event_ids: Sequence[str]) -> None:
@@ -94,5 +98,38 @@ def events_done(connection: Connection, owner: str, event_ids: Sequence[str]) ->
     connection.execute(mine.values(state=EventState.DELIVERED, lease_owner=None, lease_until=0))
 
 
-def numbered(row: rows.Columns) -> NumberedEvent:
-    return NumberedEvent(row["no"], row["session_id"], rows.read_event(row))
+def events_failed(connection: Connection, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+    mine = events.update().where(
+        events.c.id.in_(event_ids), events.c.lease_owner == owner, events.c.state == EventState.NUMBERED
+    )
+    connection.execute(mine.values(**rows.failed(retry_at), attempts=events.c.attempts + 1))
+
+
+def parked(connection: Connection, after: int, limit: int) -> list[NumberedEvent]:
+    query = select(events).where(_PARKED, events.c.no > after).order_by(events.c.no).limit(page(limit))
+    return [rows.numbered(row) for row in connection.execute(query).mappings()]
+
+
+def replay(
+    connection: Connection, after: int, *, since: Micros, before: Micros, limit: int, parked_only: bool
+) -> Replayed:
+    """Look at a page of numbers, from the first that may be of that time on."""
+    first = max(after, _before_number(connection, since - rows.DISORDER))
+    examined = select(events.c.id, events.c.no, events.c.state, events.c.at).where(events.c.no > first)
+    if parked_only:
+        examined = examined.where(_PARKED)
+    found = connection.execute(examined.order_by(events.c.no).limit(page(limit))).mappings().all()
+    ids = rows.replayable(found, since=since, before=before, parked_only=parked_only)
+    again = events.update().where(events.c.id.in_(ids), events.c.state.in_(rows.REPLAYABLE))
+    count = connection.execute(again.values(**rows.AGAIN)).rowcount if ids else 0
+    return Replayed(count, found[-1]["no"] if found else after)
+
+
+def _before_number(connection: Connection, at: Micros) -> int:
+    """The number before the first event that is not older than `at`, found by halving: numbers follow time."""
+
+    def at_of(number: int) -> Micros:
+        return int(connection.execute(_AT, {"number": number}).scalar_one())
+
+    last = connection.execute(_LAST).scalar() or 0
+    return bisect_left(range(1, last + 1), at, key=at_of)

@@ -8,10 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, desc, 
 
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session
-from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats, Unmatched
-from tulbur.stores import rows
-from tulbur.stores.dialects import order_of
-from tulbur.stores.outbox import numbered
+from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
+from tulbur.stores import rows, worklist
 from tulbur.stores.rows import page
 from tulbur.stores.schema import events, invoices, orders, payments, sessions, tallies, tokens
 
@@ -79,25 +77,17 @@ def _found(query: SessionQuery) -> Select[str, int]:
         found = found.where(user_id == query.user_id)
     if query.created_after is not None:
         found = found.where(created_at > query.created_after)
+    if query.created_before is not None:
+        found = found.where(created_at < query.created_before)
     if query.cursor is not None:
         at, id_ = query.cursor
         found = found.where(created_at <= at, (created_at < at) | (columns.id < id_))
     return found.order_by(desc(created_at), desc(columns.id))
 
 
-def unmatched(connection: Connection, limit: int) -> list[Unmatched]:
-    query = (
-        select(payments)
-        .where(payments.c.session_id.is_(None))
-        .order_by(*order_of(connection, payments.c.session_id, payments.c.seen_at, payments.c.payment_id))
-        .limit(page(limit))
-    )
-    return [rows.read_unmatched(row) for row in connection.execute(query).mappings()]
-
-
 def published(connection: Connection, after: int, limit: int) -> list[NumberedEvent]:
     query = select(events).where(events.c.no > after).order_by(events.c.no).limit(page(limit))
-    return [numbered(row) for row in connection.execute(query).mappings()]
+    return [rows.numbered(row) for row in connection.execute(query).mappings()]
 
 
 def history(connection: Connection, session_id: str, limit: int) -> list[Event]:
@@ -133,12 +123,15 @@ def stats(connection: Connection, now: Micros) -> StoreStats:
             connection, select(func.count()).select_from(sessions).where(sessions.c.created_at > now - rows.DAY)
         ),
         orders=_count(connection, select(func.count()).select_from(orders)),
-        unmatched=_count(connection, select(func.count()).select_from(payments).where(payments.c.session_id.is_(None))),
+        unmatched=_count(connection, select(func.count()).select_from(payments).where(*worklist.OPEN)),
         checks_due=_count(
             connection, select(func.count()).select_from(sessions).where(sessions.c.next_check_at <= now)
         ),
         events_undelivered=_count(
             connection, select(func.count()).select_from(events).where(events.c.state.in_(rows.UNDELIVERED))
+        ),
+        events_parked=_count(
+            connection, select(func.count()).select_from(events).where(events.c.state == rows.EventState.PARKED)
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
@@ -17,6 +17,7 @@ from tulbur.core.session import (
     Event,
     ExceptionName,
     Invoice,
+    InvoiceState,
     Micros,
     Payment,
     Session,
@@ -24,7 +25,15 @@ from tulbur.core.session import (
     rank,
 )
 from tulbur.errors import StoreUnavailable
-from tulbur.ports import MOST_ROWS, StoreStats, Unmatched
+from tulbur.ports import (
+    MOST_COUNTED,
+    MOST_ROWS,
+    ListedPayment,
+    NumberedEvent,
+    StoreStats,
+    SweepRun,
+    Unmatched,
+)
 
 T = TypeVar("T")
 
@@ -44,6 +53,12 @@ INVOICE_TAKEN: Final = "an invoice of this session is kept under another session
 ORDERED_ALREADY: Final = "this session has orders already, which its stored state does not know"
 TOLD_ALREADY: Final = "an event with this id is stored already"
 
+MONEY_IN: Final = ("PARTIAL", "PAID")
+"""The QPay statuses in which there is money of the payer's with the shop."""
+
+LATE: Final = (Status.EXPIRED, Status.CANCELLED)
+"""The statuses in which money would come late."""
+
 
 class EventState(IntEnum):
     """Where an event stands on its way to the shop."""
@@ -52,10 +67,14 @@ class EventState(IntEnum):
     UNNUMBERED = 1
     NUMBERED = 2
     DELIVERED = 3
+    PARKED = 4
 
 
 UNDELIVERED: Final = (EventState.UNNUMBERED, EventState.NUMBERED)
+UNTOLD: Final = (*UNDELIVERED, EventState.PARKED)
+"""What keeps a session from being blanked."""
 
+REPLAYABLE: Final = (EventState.DELIVERED, EventState.PARKED)
 
 FIXED: Final = ("id", "user_id", "scope", "idempotency_key", "created_at")
 """What never changes of a session; so no commit has to write the indexes over it again."""
@@ -115,6 +134,11 @@ def as_asked(pairs: Sequence[tuple[Session, Session]], made: Sequence[Change], d
 def page(limit: int) -> int:
     """A limit between nothing and the most rows of any page."""
     return max(0, min(limit, MOST_ROWS))
+
+
+def counted(limit: int) -> int:
+    """A limit between nothing and where counting ends."""
+    return max(0, min(limit, MOST_COUNTED))
 
 
 def session_row(change: Change) -> dict[str, Any]:
@@ -212,21 +236,39 @@ def unmatched_row(unmatched: Unmatched) -> dict[str, Any]:
         "amount": unmatched.amount,
         "currency": unmatched.currency,
         "status": unmatched.status,
-        "method": "",
-        "wallet": "",
+        "method": unmatched.method,
+        "wallet": unmatched.wallet,
         "seen_at": unmatched.seen_at,
         "due_at": unmatched.due_at,
-        "paid_at": None,
+        "paid_at": unmatched.paid_at,
         "ordered": 0,
         "refund_due": 0,
         "refunded": 0,
         "held": 0,
         "raw": unmatched.raw,
+        "tries": unmatched.tries,
+        "closed_at": unmatched.closed_at,
     }
 
 
 def merged(known: Unmatched, later: Unmatched) -> Unmatched:
-    """What is known of a payment without a session once more is: facts are added, its status only advances."""
+    """What is known of a payment without a session once it is reported again; a closed one may open by that.
+
+    A closed one has nothing due: that was done with, unless it was a bare hint or there is money it had not shown.
+    """
+    facts = looked(known, later)
+    news = known.amount is None or (later.status in MONEY_IN and rank(facts.status) > rank(known.status))
+    closed = known.closed_at is not None and not news
+    return replace(
+        facts,
+        tries=known.tries,
+        closed_at=known.closed_at if closed else None,
+        due_at=None if closed else later.due_at,
+    )
+
+
+def looked(known: Unmatched, later: Unmatched) -> Unmatched:
+    """The same after a look: facts are added, its status only advances."""
     more = later.amount is not None and (known.amount is None or rank(later.status) > rank(known.status))
     facts = later if more else known
     return replace(
@@ -235,8 +277,22 @@ def merged(known: Unmatched, later: Unmatched) -> Unmatched:
         due_at=later.due_at,
         hinted_session_id=known.hinted_session_id or later.hinted_session_id,
         invoice_id=known.invoice_id or later.invoice_id,
+        method=facts.method or known.method or later.method,
+        wallet=facts.wallet or known.wallet or later.wallet,
+        paid_at=known.paid_at if facts.paid_at is None else facts.paid_at,
         raw=facts.raw or known.raw or later.raw,
+        tries=later.tries,
+        closed_at=known.closed_at,
     )
+
+
+def cutoffs(finished_before: Micros, late_before: Micros) -> dict[Status, Micros]:
+    """Since when what is finished must have been left alone, to be blanked."""
+    return {Status.PAID: finished_before, **dict.fromkeys(LATE, late_before)}
+
+
+def has_open_invoice(session: Session) -> bool:
+    return any(attempt.state is InvoiceState.OPEN and attempt.id for attempt in session.attempts)
 
 
 def order_row(session_id: str, order: Order) -> dict[str, Any]:
@@ -266,7 +322,55 @@ def read_unmatched(row: Columns) -> Unmatched:
         amount=row["amount"],
         currency=row["currency"],
         status=row["status"],
+        method=row["method"],
+        wallet=row["wallet"],
+        paid_at=row["paid_at"],
         raw=row["raw"],
+        tries=row.get("tries", 0),
+        closed_at=row.get("closed_at"),
+    )
+
+
+_LISTED: Final = tuple(f.name for f in fields(ListedPayment) if f.name not in ("closed_at", "note"))
+
+
+def read_payment(row: Columns) -> ListedPayment:
+    note = json.loads(row.get("note") or "{}")
+    return ListedPayment(**{name: row[name] for name in _LISTED}, closed_at=row.get("closed_at"), note=note)
+
+
+def is_closed_so(row: Columns, now: Micros, note: str) -> bool:
+    """Whether it was this very call, sent before, that closed the payment."""
+    return bool(row["closed_at"] == now and row["note"] == note)
+
+
+def written(note: Mapping[str, Any]) -> str:
+    return json.dumps(dict(note), ensure_ascii=False, sort_keys=True)
+
+
+def sweep_row(run: SweepRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "window_start": run.start,
+        "window_end": run.end,
+        "reason": run.reason,
+        "complete": int(run.complete),
+        "report": written(run.report),
+    }
+
+
+def read_sweep(row: Columns) -> SweepRun:
+    return SweepRun(
+        id=row["id"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        start=row["window_start"],
+        end=row["window_end"],
+        reason=row["reason"],
+        complete=bool(row["complete"]),
+        report=json.loads(row["report"]),
     )
 
 
@@ -299,6 +403,7 @@ def event_rows(change: Change) -> list[dict[str, Any]]:
             "lease_owner": None,
             "lease_until": 0,
             "commit_id": change.commit_id,
+            "attempts": 0,
             "data": json.dumps(dict(event.data), ensure_ascii=False),
         }
         for seq, event in enumerate(after.news, first)
@@ -307,6 +412,37 @@ def event_rows(change: Change) -> list[dict[str, Any]]:
 
 def read_event(row: Columns) -> Event:
     return Event(id=row["id"], type=row["type"], at=row["at"], data=json.loads(row["data"]))
+
+
+def numbered(row: Columns) -> NumberedEvent:
+    return NumberedEvent(row["no"], row["session_id"], read_event(row), row.get("attempts", 0))
+
+
+def failed(retry_at: Micros | None) -> dict[str, Any]:
+    """What a failed delivery sets; the lease's end holds the event back until its retry, for every release."""
+    return {
+        "state": EventState.PARKED if retry_at is None else EventState.NUMBERED,
+        "lease_owner": None,
+        "lease_until": retry_at or 0,
+    }
+
+
+AGAIN: Final[Mapping[str, Any]] = {
+    "state": EventState.NUMBERED,
+    "lease_owner": None,
+    "lease_until": 0,
+    "attempts": 0,
+}
+"""What a replay sets."""
+
+DISORDER: Final = DAY
+"""By how much the times of two events may disagree with their numbers."""
+
+
+def replayable(examined: Iterable[Columns], *, since: Micros, before: Micros, parked_only: bool) -> list[str]:
+    """The ids of those that become deliverable again."""
+    states = (EventState.PARKED,) if parked_only else REPLAYABLE
+    return [row["id"] for row in examined if row["state"] in states and since <= row["at"] < before]
 
 
 def in_order(waiting: Iterable[Columns], limit: int) -> list[str]:
@@ -341,6 +477,7 @@ def stats(
     unmatched: int,
     checks_due: int,
     events_undelivered: int,
+    events_parked: int,
 ) -> StoreStats:
     """Put counted groups together: sets of exceptions by each name, refunds due (currency, count, sum) in MNT."""
     by_exception: dict[str, int] = {}
@@ -362,5 +499,6 @@ def stats(
         unmatched=unmatched,
         checks_due=checks_due,
         events_undelivered=events_undelivered,
+        events_parked=events_parked,
         loads=summed,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text, text
 from sqlalchemy.dialects.mysql import MEDIUMBLOB, MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
@@ -30,6 +30,11 @@ def _long_text() -> TypeEngine[str]:
 
 def _bytes() -> TypeEngine[bytes]:
     return LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
+
+
+def _sparse(name: str, *columns: str, only: str) -> Index:
+    """An index over few rows; MySQL has none such, and puts all of them into it."""
+    return Index(name, *columns, postgresql_where=text(only), sqlite_where=text(only))
 
 
 metadata = MetaData()
@@ -102,8 +107,21 @@ payments = Table(
     Column("refunded", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
     Column("raw", _long_text(), nullable=False),  # of unmatched ones only: a session's document has its own
+    Column("tries", BigInteger, nullable=False, server_default=text("0")),  # looks so far, while unmatched
+    Column("closed_at", BigInteger),  # somebody dealt with it, unmatched as it was
+    Column("note", _long_text()),  # what they wrote down then
     Index("tulbur_payments_session", "session_id", "seen_at", "payment_id"),
     Index("tulbur_payments_refund_due", "refund_due", "currency"),
+    _sparse(
+        "tulbur_payments_open",
+        "session_id",
+        "closed_at",
+        "seen_at",
+        "payment_id",
+        only="session_id IS NULL AND closed_at IS NULL",
+    ),
+    _sparse("tulbur_payments_looks", "due_at", "seen_at", "payment_id", only="due_at IS NOT NULL"),
+    _sparse("tulbur_payments_held", "held", "seen_at", "payment_id", only="held > 0"),
 )
 
 orders = Table(
@@ -135,6 +153,7 @@ events = Table(
     Column("lease_until", BigInteger, nullable=False),
     Column("commit_id", _text(64), nullable=False),
     Column("data", _long_text(), nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),  # deliveries that failed
     Index("tulbur_events_session", "session_id", "seq", unique=True),
     Index("tulbur_events_no", "no", unique=True),
     Index("tulbur_events_outbox", "state", "no", "at"),
@@ -164,4 +183,19 @@ tallies = Table(
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
     Column("name", _text(64), primary_key=True),
     Column("count", BigInteger, nullable=False),
+)
+
+sweeps = Table(
+    "tulbur_sweeps",
+    metadata,
+    Column("id", _text(64), primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("window_start", BigInteger, nullable=False),
+    Column("window_end", BigInteger, nullable=False),
+    Column("reason", _text(64), nullable=False),
+    Column("complete", SmallInteger, nullable=False),  # 1: all of the window was seen
+    Column("report", _long_text(), nullable=False),
+    Index("tulbur_sweeps_started", "started_at", "id"),
+    Index("tulbur_sweeps_complete", "complete", "window_end"),
 )

@@ -12,18 +12,22 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from tulbur.core.orders import Order
-from tulbur.core.session import Event, Micros, Session, Status
+from tulbur.core.session import Event, Micros, Session
 from tulbur.errors import Conflict
 from tulbur.ports import (
     Clock,
     CommitResult,
+    ListedPayment,
     NumberedEvent,
+    PaymentQuery,
+    Replayed,
     SessionQuery,
     StoredToken,
     StoreStats,
+    SweepRun,
     Unmatched,
 )
-from tulbur.stores import outbox, reads, rows, writes
+from tulbur.stores import outbox, reads, rows, sweeps, worklist, writes
 from tulbur.stores.dialects import database_clock
 from tulbur.stores.rows import Change
 from tulbur.stores.sending import new_commit_id, sent
@@ -106,10 +110,25 @@ class SqlStore(ABC):
     # --- money without a session
 
     async def record_unmatched(self, unmatched: Unmatched) -> bool:
-        return await self._write_surely(lambda c: writes.record_unmatched(c, unmatched))
+        return await self._write_surely(lambda c: worklist.record_unmatched(c, unmatched))
 
     async def unmatched(self, limit: int) -> list[Unmatched]:
-        return await self._read(lambda c: reads.unmatched(c, limit))
+        return await self._read(lambda c: worklist.unmatched(c, limit))
+
+    async def unmatched_payment(self, payment_id: str) -> Unmatched | None:
+        return await self._read(lambda c: worklist.unmatched_payment(c, payment_id))
+
+    async def unmatched_due(self, now: Micros, limit: int) -> list[Unmatched]:
+        return await self._read(lambda c: worklist.unmatched_due(c, now, limit))
+
+    async def unmatched_looked(self, unmatched: Unmatched, before_due_at: Micros | None) -> bool:
+        return await self._write(lambda c: worklist.unmatched_looked(c, unmatched, before_due_at))
+
+    async def close_unmatched(self, payment_id: str, *, now: Micros, note: Mapping[str, str]) -> bool:
+        return await self._write_surely(lambda c: worklist.close_unmatched(c, payment_id, now=now, note=note))
+
+    async def payments(self, query: PaymentQuery) -> list[ListedPayment]:
+        return await self._read(lambda c: worklist.listed(c, query))
 
     # --- work that is due
 
@@ -121,13 +140,25 @@ class SqlStore(ABC):
         )
 
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
-        cutoffs = {
-            Status.PAID: finished_before,
-            Status.EXPIRED: late_before,
-            Status.CANCELLED: late_before,
-        }
-        commit_id = self._new_id()
+        cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
         return await self._write(lambda c: writes.blank(c, cutoffs, now=now, limit=limit, commit_id=commit_id))
+
+    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+        return await self._read(lambda c: writes.blankable(c, rows.cutoffs(finished_before, late_before), limit))
+
+    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+        return await self._read(lambda c: writes.late_invoices(c, late_before, limit))
+
+    # --- sweeps
+
+    async def sweep_put(self, run: SweepRun) -> None:
+        await self._write_surely(lambda c: sweeps.put(c, run))
+
+    async def sweeps(self, limit: int, before: tuple[Micros, str] | None = None) -> list[SweepRun]:
+        return await self._read(lambda c: sweeps.listed(c, limit, before))
+
+    async def swept_until(self) -> Micros | None:
+        return await self._read(sweeps.until)
 
     # --- the outbox
 
@@ -141,6 +172,19 @@ class SqlStore(ABC):
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
         await self._write_surely(lambda c: outbox.events_done(c, owner, event_ids))
+
+    async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+        await self._write_surely(lambda c: outbox.events_failed(c, owner, event_ids, retry_at=retry_at))
+
+    async def parked(self, after_no: int, limit: int) -> list[NumberedEvent]:
+        return await self._read(lambda c: outbox.parked(c, after_no, limit))
+
+    async def replay_events(
+        self, after_no: int, *, since: Micros, before: Micros, limit: int, parked_only: bool = False
+    ) -> Replayed:
+        return await self._write(
+            lambda c: outbox.replay(c, after_no, since=since, before=before, limit=limit, parked_only=parked_only)
+        )
 
     async def events(self, after: int, limit: int) -> list[NumberedEvent]:
         return await self._read(lambda c: reads.published(c, after, limit))

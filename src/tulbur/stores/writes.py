@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, not_, select
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, not_, select
 from sqlalchemy.exc import IntegrityError
 
 from tulbur.core.retention import blanked
 from tulbur.core.session import Micros, Session, Status
 from tulbur.errors import Conflict, SessionExists, StoreUnavailable
-from tulbur.ports import CommitResult, Committed, PaymentTaken, StoredToken, Unmatched
+from tulbur.ports import CommitResult, Committed, PaymentTaken, StoredToken
 from tulbur.stores import rows
 from tulbur.stores.dialects import insert_new, order_of
 from tulbur.stores.rows import Change, page
@@ -31,11 +31,6 @@ _PAYMENT: Final = payments.update().where(
     payments.c.provider == rows.PROVIDER,
     payments.c.payment_id == bindparam("of_payment"),
     (payments.c.session_id == bindparam("of_session")) | payments.c.session_id.is_(None),
-)
-_UNMATCHED: Final = payments.update().where(
-    payments.c.provider == rows.PROVIDER,
-    payments.c.payment_id == bindparam("of_payment"),
-    payments.c.session_id.is_(None),
 )
 _MINE: Final = (
     select(events.c.id)
@@ -149,17 +144,6 @@ def _write_payments(connection: Connection, change: Change) -> None:
         raise PaymentsTaken(frozenset(taken))
 
 
-def record_unmatched(connection: Connection, unmatched: Unmatched) -> bool:
-    if insert_new(connection, payments, [rows.unmatched_row(unmatched)]):
-        return True
-    query = select(payments).where(payments.c.provider == rows.PROVIDER, payments.c.payment_id == unmatched.payment_id)
-    known = connection.execute(query.with_for_update()).mappings().one()
-    if known["session_id"] is None:
-        row = rows.unmatched_row(rows.merged(rows.read_unmatched(known), unmatched))
-        connection.execute(_UNMATCHED, {**row, "of_payment": unmatched.payment_id})
-    return False
-
-
 def claim_due(
     connection: Connection, *, now: Micros, clock: Micros, owner: str, limit: int, lease_seconds: float
 ) -> list[Session]:
@@ -189,14 +173,33 @@ def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micr
     """Blank finished sessions status by status, those untouched for the longest time first."""
     done = 0
     for status, before in cutoffs.items():
-        for session in _readable(_finished(connection, status, before, page(limit) - done)):
+        query = _finished(connection, status, before).limit(page(limit) - done).with_for_update()
+        for session in _readable(connection.execute(query).all()):
             done += commit(connection, Change(session, blanked(session, now), commit_id)) is Committed.WON
     return done
 
 
-def _finished(connection: Connection, status: Status, before: Micros, limit: int) -> Sequence[Row[bytes, int]]:
-    untold = exists().where(events.c.session_id == sessions.c.id, (events.c.state + 0).in_(rows.UNDELIVERED))
-    query = (
+def blankable(connection: Connection, cutoffs: Mapping[Status, Micros], limit: int) -> int:
+    """How many `blank` would find, counted no further than asked for."""
+    count = 0
+    for status, before in cutoffs.items():
+        some = _finished(connection, status, before).limit(rows.counted(limit) - count).subquery("some")
+        count += connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return count
+
+
+def late_invoices(connection: Connection, late_before: Micros, limit: int) -> list[Session]:
+    """Open invoices among those that `blank` takes next: their documents tell, and an invoice need not be searched."""
+    found: list[Session] = []
+    for status in rows.LATE:
+        query = _finished(connection, status, late_before).limit(page(limit))
+        found += _readable(connection.execute(query).all())
+    return [session for session in found if rows.has_open_invoice(session)]
+
+
+def _finished(connection: Connection, status: Status, before: Micros) -> Select[bytes, int]:
+    untold = exists().where(events.c.session_id == sessions.c.id, (events.c.state + 0).in_(rows.UNTOLD))
+    return (
         select(sessions.c.document, sessions.c.version)
         .where(
             sessions.c.status == status.value,
@@ -206,11 +209,8 @@ def _finished(connection: Connection, status: Status, before: Micros, limit: int
             sessions.c.next_check_at.is_(None),
             not_(untold),
         )
-        .order_by(*order_of(connection, sessions.c.blanked_at, sessions.c.updated_at))
-        .limit(limit)
-        .with_for_update()
+        .order_by(*order_of(connection, [sessions.c.blanked_at], sessions.c.updated_at))
     )
-    return connection.execute(query).all()
 
 
 def tally(connection: Connection, now: Micros, loads: Mapping[str, int]) -> None:
