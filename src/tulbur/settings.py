@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     price_url: str | None = None
     tulbur_jwt_secret: SecretStr | None = None
     tulbur_jwks_url: str | None = None
+    spool_dir: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -148,6 +149,10 @@ class Settings(BaseSettings):
             qpay_invoice_code=str(self.qpay_invoice_code),
             secret_keys=self.secret_keys(),
         )
+
+    def spool_path(self) -> Path | None:
+        """Where callbacks are kept while the database is away; None without a spool."""
+        return Path(self.spool_dir).absolute() if self.spool_dir else None
 
     def secret_keys(self) -> tuple[str, ...]:
         """The keys that sign our addresses; the first signs, all verify."""

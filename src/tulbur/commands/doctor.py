@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from tulbur.commands.doctor_spool import examine_spool
 from tulbur.errors import ProviderError, ProviderRefused, SettingsError, StoreUnavailable
 from tulbur.ports import Store, StoredToken
 from tulbur.qpay.client import QPay
@@ -61,6 +62,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for finding in findings:
         yield finding
     yield await _cache(settings)
+    yield Finding("spool", *await asyncio.to_thread(examine_spool, settings, now()))
     try:
         if required is not None:
             yield await _login(required, store or MemoryStore(now))
