@@ -21,7 +21,7 @@ from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, OldShop, Spool, Store
 from tulbur.qpay.client import QPay
 from tulbur.settings import Required, Settings
-from tulbur.spool import FileSpool
+from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
@@ -78,6 +78,12 @@ def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
     return backend, backend.kind
 
 
+def open_spool(settings: Settings, on_change: Told | None = None) -> Spool | None:
+    """Where callbacks are kept while the database is away, if SPOOL_DIR says so; nothing is opened yet."""
+    folder = settings.spool_path()
+    return FileSpool(folder, settings.secret_keys(), on_change=on_change) if folder else None
+
+
 def open_old_shop(settings: Settings) -> OldShop | None:
     """The old shop's sessions in Redis, while its routes are answered here and there is a Redis to share with it.
 
@@ -118,7 +124,7 @@ class Tulbur:
         )
         self.provider = self._qpay(required)
         self.old_shop = open_old_shop(settings)
-        self.spool = self._spool(required)
+        self.spool = open_spool(settings, self.telemetry.on_spool)
         self.payments = self._use_cases()
         owner = f"worker-{secrets.token_hex(6)}"
         self.worker = Worker(self.payments, owner=owner) if worker else None
@@ -140,10 +146,6 @@ class Tulbur:
             clock=now,
             on_request=self.telemetry.on_request,
         )
-
-    def _spool(self, required: Required) -> Spool | None:
-        folder = self.settings.spool_path()
-        return FileSpool(folder, required.secret_keys, on_change=self.telemetry.on_spool) if folder else None
 
     def _use_cases(self) -> Payments:
         desk = Desk(

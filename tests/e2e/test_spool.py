@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from sqlalchemy import text
-from tests.e2e.test_serving import KEY, Service, _free_port, _open, _pay, serving
+from tests.e2e.test_serving import KEY, Service, _env, _free_port, _open, _pay, serving
 from tests.stores.servers import connected
 
 from testbed.servers import Server
@@ -143,8 +144,16 @@ async def test_without_a_spool_it_is_503_as_ever(tmp_path: Path, qpay: Demo) -> 
         (tmp_path / "away.db").rename(tmp_path / "shop.db")
 
 
-async def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path, qpay: Demo) -> None:
+@pytest.mark.parametrize("command", [("serve",), ("serve", "--workers", "2"), ("worker",)])
+async def test_a_directory_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, qpay: Demo, command: tuple[str, ...]
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(AssertionError, match="SPOOL_DIR"):
-        async with serving(tmp_path, qpay, SPOOL_DIR=str(tmp_path / "file")):
-            pass
+    env = {**_env(tmp_path, _free_port(), qpay.simulator_url), "SPOOL_DIR": str(tmp_path / "file")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tulbur.cli", *command, env=env, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"SPOOL_DIR" in errors
+    assert b"Traceback" not in errors

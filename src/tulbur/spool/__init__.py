@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from tulbur.core.session import Micros
 from tulbur.errors import SettingsError, SpoolUnavailable
@@ -42,7 +42,7 @@ DISK_SECONDS: Final = 5.0
 _OTHERS_WRITE: Final = 0o022
 
 T = TypeVar("T")
-Told = Callable[[str, int, str], None]
+Told: TypeAlias = Callable[[str, int, str], None]
 
 
 class FileSpool:
@@ -70,7 +70,7 @@ class FileSpool:
             SettingsError: it cannot be used; the sentence says why.
         """
         await asyncio.to_thread(self._prepare)
-        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="tulbur-spool")
+        self._pool = self._pool or ThreadPoolExecutor(WRITERS, thread_name_prefix="tulbur-spool")
         with contextlib.suppress(SpoolUnavailable):
             await self._recount()
 
