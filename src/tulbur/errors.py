@@ -14,7 +14,8 @@ TulburError
 │   └── ProviderRefused          QPay answered no, with a key
 ├── ShopUnavailable              a service of the shop's own did not answer
 ├── StoreUnavailable             the database did not answer
-│   └── CommitUnknown            it may have committed: nobody may act on either outcome
+│   ├── CommitUnknown            it may have committed: nobody may act on either outcome
+│   └── SpoolUnavailable         nor could the callback be kept in the spool
 ├── SourceUnavailable            the old shop's database or Redis cannot be read
 └── SettingsError                a setting is missing or wrong; commands exit with 2
     └── SchemaUnusable           the database answers, but this code cannot use its tables
@@ -193,6 +194,10 @@ class StoreUnavailable(TulburError):
 
 class CommitUnknown(StoreUnavailable):
     """The database did not say whether it committed, and could not be asked again."""
+
+
+class SpoolUnavailable(StoreUnavailable):
+    """Neither the database nor the spool can be written; nothing was kept. Send it again."""
 
 
 class SourceUnavailable(TulburError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Protocol, TypeAlias
@@ -446,6 +446,46 @@ class OldKeys(Protocol):
 
     async def remove(self, session_id: str, value: bytes) -> bool:
         """Remove the key while it still holds `value`; False when it does not."""
+
+
+# --- callbacks that wait for the database --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A callback that waits in a file of this name.
+
+    With a `token_digest` its token could not be checked yet: it may be the old shop's own.
+    """
+
+    name: str
+    session_id: str
+    payment_id: str
+    received_at: Micros
+    token_digest: str = ""
+
+
+class Spool(Protocol):
+    """Callbacks kept on this machine while the database cannot be written; any process replays any of them.
+
+    Every method but `start`, `stop` and `ping` may raise SpoolUnavailable.
+    """
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def ping(self) -> bool:
+        """Whether a callback could be kept now."""
+
+    async def keep(self, session_id: str, payment_id: str, received_at: Micros, token_digest: str = "") -> None:
+        """When this returns, the callback is durable; when it raises, it does not count."""
+
+    async def waiting(self, limit: int, without: Collection[str] = ()) -> list[Spooled]:
+        """Callbacks that wait, the first to arrive first, but for the named ones."""
+
+    async def done(self, name: str) -> bool:
+        """Forget a callback whose replay is durable; False when another process did already."""
 
 
 # --- somebody to tell ----------------------------------------------------------------------------------------------

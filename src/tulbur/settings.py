@@ -20,7 +20,6 @@ SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 LATER: Final = (
     "webhook_url",
     "webhook_secret",
-    "spool_dir",
     "sweep",
     "retention_days",
     "late_days",
@@ -108,11 +107,11 @@ class Settings(BaseSettings):
     # Of later releases, and without effect; known so that whoever sets one can be told.
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
-    spool_dir: SecretStr | None = None
     sweep: SecretStr | None = None
     retention_days: SecretStr | None = None
     late_days: SecretStr | None = None
     group_commit: SecretStr | None = None
+    spool_dir: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -171,6 +170,10 @@ class Settings(BaseSettings):
     def without_effect(self) -> list[str]:
         """The settings that are given, and that belong to a later release."""
         return [name.upper() for name in LATER if _given(_secret(getattr(self, name)))]
+
+    def spool_path(self) -> Path | None:
+        """Where callbacks are kept while the database is away; None without a spool."""
+        return Path(self.spool_dir).absolute() if self.spool_dir else None
 
     def secret_keys(self) -> tuple[str, ...]:
         """The keys that sign our addresses; the first signs, all verify."""

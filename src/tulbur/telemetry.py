@@ -22,6 +22,11 @@ from tulbur.ports import Store, StoreStats
 CACHE_ERROR_SECONDS: Final = 30.0
 """A broken cache is told of at most this often; the metric counts every error."""
 
+SPOOL_DID: Final = ("kept", "replayed", "set_aside", "failed")
+
+SPOOL_SECONDS: Final = 30.0
+"""Callbacks that go to the spool are told of at most this often; the metric counts every one."""
+
 _CALLBACK_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.5, 5.0, 10.0)
 _PROVIDER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 200)
@@ -71,12 +76,21 @@ class Telemetry:
         self._exceptions = Gauge("tulbur_exceptions", "Sessions by exception", ["exception"], registry=registry)
         self._refund_due = Gauge("tulbur_refund_due_tugrik", "Money due back to payers", registry=registry)
         self._undelivered = Gauge("tulbur_events_undelivered", "Events not yet delivered", registry=registry)
+        self._spool_waiting = Gauge(
+            "tulbur_spool_waiting", "Callbacks that wait in the spool this process uses", registry=registry
+        )
+        self._spooled = Counter(
+            "tulbur_spooled_callbacks", "Callbacks by what the spool did", ["what"], registry=registry
+        )
         self._pending: dict[str, int] = {}
         self._cache_told_at = float("-inf")
+        self._spool_told_at = float("-inf")
         for source in ("cache", "database", "adopted"):
             self._loads.labels(source)
         for reason in Reason:
             self._checks.labels(reason.value)
+        for what in SPOOL_DID:
+            self._spooled.labels(what)
 
     # What an EventSink hears.
 
@@ -127,6 +141,19 @@ class Telemetry:
 
     def on_commit_batch(self, size: int) -> None:
         self._batches.observe(size)
+
+    def on_spool(self, what: str, waiting: int, name: str = "") -> None:
+        """The spool counted its files, or did one of `SPOOL_DID` with one of them."""
+        self._spool_waiting.set(waiting)
+        if what not in SPOOL_DID:
+            return
+        self._spooled.labels(what).inc()
+        if what == "set_aside":
+            _log.error("a file of the spool is none of ours, or damaged; it is set aside", extra={"file": name})
+        now = time.monotonic()
+        if what in ("kept", "failed") and now - self._spool_told_at >= SPOOL_SECONDS:
+            self._spool_told_at = now
+            _log.error("the database is away: a callback went to the spool", extra={"what": what, "waiting": waiting})
 
     # What is shared and shown.
 

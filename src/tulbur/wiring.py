@@ -18,9 +18,10 @@ from tulbur.errors import SettingsError, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
-from tulbur.ports import EventSink, OldShop, Store
+from tulbur.ports import EventSink, OldShop, Spool, Store
 from tulbur.qpay.client import QPay
 from tulbur.settings import Required, Settings
+from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
@@ -29,7 +30,7 @@ from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
 from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
-from tulbur.worker import Follower, Worker
+from tulbur.worker import Follower, Replayer, Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
@@ -77,6 +78,12 @@ def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
     return backend, backend.kind
 
 
+def open_spool(settings: Settings, on_change: Told | None = None) -> Spool | None:
+    """Where callbacks are kept while the database is away, if SPOOL_DIR says so; nothing is opened yet."""
+    folder = settings.spool_path()
+    return FileSpool(folder, settings.secret_keys(), on_change=on_change) if folder else None
+
+
 def open_old_shop(settings: Settings) -> OldShop | None:
     """The old shop's sessions in Redis, while its routes are answered here and there is a Redis to share with it.
 
@@ -117,10 +124,12 @@ class Tulbur:
         )
         self.provider = self._qpay(required)
         self.old_shop = open_old_shop(settings)
+        self.spool = open_spool(settings, self.telemetry.on_spool)
         self.payments = self._use_cases()
         owner = f"worker-{secrets.token_hex(6)}"
         self.worker = Worker(self.payments, owner=owner) if worker else None
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
+        self.replayer = Replayer(self.payments, self.spool) if self.spool else None
         old_shop = settings.old_shop()
         self._seed = SeedParts.of(old_shop, now) if old_shop else None
         self.asgi: ASGIApp = create_app(self._web_parts(required, shared=shared, cache_kind=cache_kind))
@@ -148,6 +157,7 @@ class Tulbur:
             clock=now,
             new_id=new_id,
             old_shop=self.old_shop,
+            spool=self.spool,
         )
         policy = Policy(
             session_expiry_seconds=self.settings.session_expiry_seconds,
@@ -192,22 +202,21 @@ class Tulbur:
         """
         self._stopping.clear()
         self.live.start()
+        if self.spool is not None:
+            await self.spool.start()
         await self.store.start()
         await self.cache.start()
         await self.provider.start()
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
-        if self.worker is not None:
-            self._tasks.append(asyncio.create_task(self.worker.run(), name="tulbur-worker"))
-        if self.follower is not None:
-            self._tasks.append(asyncio.create_task(self.follower.run(), name="tulbur-follower"))
+        loops = (self.worker, self.follower, self.replayer)
+        self._tasks += [asyncio.create_task(loop.run(), name=f"tulbur-{type(loop).__name__}") for loop in loops if loop]
 
     async def stop(self) -> None:
         """Finish what is being settled, then close everything; safe to call twice."""
         self._stopping.set()
-        if self.worker is not None:
-            self.worker.stop()
-        if self.follower is not None:
-            self.follower.stop()
+        for loop in (self.worker, self.follower, self.replayer):
+            if loop is not None:
+                loop.stop()
         self.live.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
@@ -219,6 +228,8 @@ class Tulbur:
             await self._seed.stop()
         if self.old_shop is not None:
             await self.old_shop.stop()
+        if self.spool is not None:
+            await self.spool.stop()
         await self.cache.stop()
         await self.store.stop()
 

@@ -1,4 +1,4 @@
-"""The loops behind the callbacks: sessions whose look is due, numbers for events, sessions of the old shop's Redis."""
+"""The loops behind the callbacks: looks that are due, numbers for events, the old shop's Redis, and the spool."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
-from tulbur.core.session import Session
+from tulbur.core.session import SECOND, Micros, Session
 from tulbur.errors import TulburError
 from tulbur.payments import Payments
 from tulbur.payments.following import follow, unmatched_of
+from tulbur.payments.spooling import replay
+from tulbur.ports import Spool, Spooled
 
 BATCH: Final = 20
 """Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
@@ -29,6 +32,18 @@ FOLLOW_SHARE: Final = 9
 """A pause is at least so many times as long as the reading before it took: Redis is the shop's, too."""
 
 FOLLOW_LEASE_SECONDS: Final = 30.0
+
+REPLAYED: Final = 100
+"""Spooled callbacks read at once."""
+
+LONGEST_REPLAY_PAUSE_SECONDS: Final = 5.0
+"""A database that is back is noticed within so long."""
+
+LONGEST_PUT_OFF_SECONDS: Final = 60.0
+"""A callback whose replay fails by itself is tried again at least so often."""
+
+MOST_FAILURES: Final = 5
+"""Failures in a row that end a round: it is not the callback."""
 
 _FOLLOWING: Final = "follow-old-shop"
 
@@ -131,4 +146,88 @@ class Follower:
             return
         new = await follow(self._desk)
         for hint in await unmatched_of(self._desk, new):
-            await self._payments.callback(hint.hinted_session_id, hint.payment_id)
+            await self._payments.hear(hint.hinted_session_id, hint.payment_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    """A callback whose replay failed at a time, and is not tried again for so long."""
+
+    at: Micros
+    seconds: float
+
+    def holds(self, now: Micros) -> bool:
+        return self.at <= now < self.at + self.seconds * SECOND
+
+
+class Replayer:
+    """Brings spooled callbacks into the database, the first to arrive first, until it is told to stop.
+
+    Every process with a spool does it. A file goes only when its callback is durable, so one that two processes
+    replay at once, or that is replayed again after a kill, is a callback that came twice.
+    """
+
+    def __init__(self, payments: Payments, spool: Spool) -> None:
+        self._payments = payments
+        self._desk = payments.desk
+        self._spool = spool
+        self._put_off: dict[str, _PutOff] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        pause = IDLE_SECONDS
+        while not self._stopping.is_set():
+            try:
+                busy = await self.once()
+            except TulburError as error:
+                _log.warning("replaying waits", extra={"error": error.message, "seconds": pause})
+                pause = min(pause * 2, LONGEST_REPLAY_PAUSE_SECONDS)
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("replaying failed")
+                pause = min(pause * 2, LONGEST_REPLAY_PAUSE_SECONDS)
+            else:
+                pause = IDLE_SECONDS
+                if busy:
+                    continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def once(self) -> bool:
+        """One round; True when it was a full one without failures, so that more may be waiting."""
+        now = self._desk.clock()
+        held = {name for name, put_off in self._put_off.items() if put_off.holds(now)}
+        spooled = await self._spool.waiting(REPLAYED, held)
+        self._put_off = {name: self._put_off[name] for name in self._put_off if name in held or _among(name, spooled)}
+        if not spooled:
+            return False
+        # While the database is away the callbacks need not be tried one by one.
+        await self._desk.store.ping()
+        failures = 0
+        for one in spooled:
+            if self._stopping.is_set() or failures == MOST_FAILURES:
+                return False
+            failures = 0 if await self._replay(one) else failures + 1
+        return len(spooled) == REPLAYED and not self._put_off
+
+    async def _replay(self, one: Spooled) -> bool:
+        try:
+            await replay(self._payments, one)
+            await self._spool.done(one.name)
+        except TulburError as error:
+            _log.warning("a replay failed", extra={"session_id": one.session_id, "error": error.message})
+        except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
+            _log.exception("a replay failed", extra={"session_id": one.session_id})
+        else:
+            self._put_off.pop(one.name, None)
+            return True
+        before = self._put_off.get(one.name)
+        seconds = min(before.seconds * 2, LONGEST_PUT_OFF_SECONDS) if before else IDLE_SECONDS
+        self._put_off[one.name] = _PutOff(self._desk.clock(), seconds)
+        return False
+
+
+def _among(name: str, spooled: list[Spooled]) -> bool:
+    return any(one.name == name for one in spooled)

@@ -46,7 +46,7 @@ async def qpay() -> AsyncIterator[Demo]:
 async def test_every_payment_of_a_bad_night_has_its_orders(tmp_path: Path, qpay: Demo) -> None:
     night, port = Night(random.Random(20)), _free_port()
     url = f"http://127.0.0.1:{port}"
-    async with asyncio.timeout(90), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as http:
+    async with asyncio.timeout(300), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as http:
         killer = asyncio.create_task(_serve_and_kill(tmp_path, qpay, port, night))
         payers = (_pay(http, url, qpay, night, number) for number in range(PAYERS))
         await asyncio.gather(*payers)

@@ -18,12 +18,19 @@ from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.session import Session, Status
 from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
-from tulbur.errors import CommitUnknown, ProviderUnavailable, SourceUnavailable, StoreUnavailable, TulburError
+from tulbur.errors import (
+    CommitUnknown,
+    ProviderUnavailable,
+    SourceUnavailable,
+    SpoolUnavailable,
+    StoreUnavailable,
+    TulburError,
+)
 from tulbur.links import Links
 from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Store
-from tulbur.worker import Worker
+from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Spool, Store
+from tulbur.worker import Replayer, Worker
 
 CREATE_INVOICE = 3
 """Which call of an opening asks QPay for the invoice; the session is stored and cached before."""
@@ -168,6 +175,8 @@ class Killer:
             raise ProviderUnavailable
         if port == "old_shop":
             raise SourceUnavailable
+        if port == "spool":
+            raise SpoolUnavailable
         raise CommitUnknown if self.fault is Fault.LOST and name in ("add", "commit") else StoreUnavailable
 
 
@@ -188,6 +197,17 @@ class Dying:
         return called
 
 
+class Away:
+    """A database that does not answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def called(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            raise StoreUnavailable
+
+        return called
+
+
 @dataclass
 class Process:
     """One process of tulbur: its own cache and memory; database and QPay are shared with the next one."""
@@ -195,6 +215,7 @@ class Process:
     payments: Payments
     worker: Worker
     heard: Heard
+    replayer: Replayer | None = None
 
     async def open(self, **changes: Any) -> Session:
         return await self.payments.open(request(**changes))
@@ -202,22 +223,25 @@ class Process:
 
 @dataclass
 class Shop:
-    """Everything that outlives a process."""
+    """Everything that outlives a process; while `away` new processes find no database."""
 
     store: Store
     clock: Clock
     qpay: SmallQPay
     old_shop: OldShop | None = None
+    spool: Spool | None = None
+    away: bool = False
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def process(self, killer: Killer | None = None) -> Process:
         killer = killer or Killer()
         heard = Heard()
         cache = SessionCache(MemoryBackend(self.clock), KEYS, self.clock)
-        store: Any = Dying("store", self.store, killer)
+        store: Any = Dying("store", Away() if self.away else self.store, killer)
         shared: Any = Dying("cache", cache, killer)
         provider: Any = Dying("provider", self.qpay, killer)
         old_shop: Any = Dying("old_shop", self.old_shop, killer) if self.old_shop else None
+        spool: Any = Dying("spool", self.spool, killer) if self.spool else None
         desk = Desk(
             store=store,
             cache=shared,
@@ -227,9 +251,11 @@ class Shop:
             clock=self.clock,
             new_id=lambda: f"{next(self.numbers):032x}",
             old_shop=old_shop,
+            spool=spool,
         )
         payments = Payments(desk)
-        return Process(payments, Worker(payments, owner=f"w{next(self.numbers)}"), heard)
+        replayer = Replayer(payments, spool) if spool else None
+        return Process(payments, Worker(payments, owner=f"w{next(self.numbers)}"), heard, replayer)
 
     async def stored(self, session_id: str) -> Session:
         found = await self.store.get(session_id)

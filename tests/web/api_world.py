@@ -22,7 +22,7 @@ from tulbur.errors import ProviderUnavailable, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest
+from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Spool
 from tulbur.settings import ApiKey
 from tulbur.stores.memory import MemoryStore
 from tulbur.telemetry import Telemetry
@@ -217,7 +217,9 @@ class Api:
         self.qpay.fault = ProviderUnavailable()
 
 
-def api(clock: Clock | None = None, **changes: Any) -> Api:
+def api(
+    clock: Clock | None = None, *, spool: Spool | None = None, old_shop: OldShop | None = None, **changes: Any
+) -> Api:
     clock, qpay, telemetry = clock or Clock(), Qpay(), Telemetry()
     store = Watched(MemoryStore(clock))
     cache = Watched(SessionCache(MemoryBackend(clock), SECRETS, clock))
@@ -231,6 +233,8 @@ def api(clock: Clock | None = None, **changes: Any) -> Api:
         sink=telemetry,
         clock=clock,
         new_id=lambda: f"{next(ids):032x}",
+        spool=spool,
+        old_shop=old_shop,
     )
     policy = Policy()
     fields: dict[str, Any] = {

@@ -123,9 +123,10 @@ async def shop(**settings: Any) -> AsyncIterator[Shop]:
     """The routes as they are set; browsers may name their prices unless a PRICE_URL or "off" says otherwise."""
     given = {"networks": (ip_network("10.0.0.0/8"),), "unverified_prices": True, "jwt_secret": SECRET} | settings
     proxies = given.pop("trusted_proxies", "")
+    desk = {name: given.pop(name) for name in ("spool", "old_shop") if name in given}
     clock = Clock()
     parts = SeedParts.of(OldShop(**given), clock)
-    api = make_api(clock, seed=parts, trusted_proxies=proxies)
+    api = make_api(clock, seed=parts, trusted_proxies=proxies, **desk)
     async with api.http, _client(api, OUTSIDE) as outside, _client(api, INSIDE) as inside:
         yield Shop(api, outside, inside)
     await api.parts.payments.stop()

@@ -19,7 +19,7 @@ from tulbur.errors import SettingsError, StoreUnavailable
 from tulbur.settings import Settings, sqlite_path
 from tulbur.telemetry import configure_logging, uvicorn_log_config
 from tulbur.web.connection import BoundedHttp
-from tulbur.wiring import Application, Tulbur, open_store
+from tulbur.wiring import Application, Tulbur, open_spool, open_store
 
 GRACE_SECONDS = 20
 """How long a stopping process finishes requests; every one is bounded below that."""
@@ -143,6 +143,10 @@ def _allow_connections() -> None:
 
 async def _preflight(settings: Settings) -> None:
     # Before any process is started: one sentence here instead of the same failure in each of them.
+    spool = open_spool(settings)
+    if spool is not None:
+        await spool.start()
+        await spool.stop()
     store, path = open_store(settings), sqlite_path(settings.database_url)
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise SettingsError(f"DATABASE_URL: {path} can be no file: make its directory, or correct the path.")

@@ -192,8 +192,16 @@ def _again(stored: Session, claim: Claim, old: OldSession, now: Micros) -> Sessi
 
 def is_old_token(session: Session, token: str) -> bool:
     """Whether the old shop gave QPay this token for this session; only the token's digest was kept."""
+    return is_old_digest(session, digest_of(token))
+
+
+def is_old_digest(session: Session, token_digest: str) -> bool:
     kept = session.claim.token_digest if session.claim else ""
-    return bool(kept) and compare_digest(kept, sha256(token.encode(errors="replace")).hexdigest())
+    return bool(kept) and compare_digest(kept, token_digest)
+
+
+def digest_of(token: str) -> str:
+    return sha256(token.encode(errors="replace")).hexdigest()
 
 
 def adopted(session: Session, invoice: InvoiceSeen, now: Micros, *, named: bool) -> Session:

@@ -9,7 +9,7 @@ from typing import Final
 from tulbur.core.session import Session
 from tulbur.errors import NotFound, StoreUnavailable
 from tulbur.links import Links
-from tulbur.ports import Cache, Clock, CommitResult, Committed, EventSink, OldShop, Provider, Store
+from tulbur.ports import Cache, Clock, CommitResult, Committed, EventSink, OldShop, Provider, Spool, Store
 
 MOST_COMMITS: Final = 20
 """Tries of one commit against others that change the same session; each loser re-reads and decides again."""
@@ -19,7 +19,7 @@ MOST_COMMITS: Final = 20
 class Desk:
     """The ports, bound together; `new_id` returns a fresh alphanumeric id of at most 32 characters.
 
-    `old_shop` None: no other shop's sessions are followed.
+    `old_shop` None: no other shop's sessions are followed. `spool` None: nothing is kept while the database is down.
     """
 
     store: Store
@@ -30,6 +30,7 @@ class Desk:
     clock: Clock
     new_id: Callable[[], str]
     old_shop: OldShop | None = None
+    spool: Spool | None = None
 
     async def stored(self, session_id: str) -> Session:
         """The session as the database has it.
@@ -59,6 +60,17 @@ class Desk:
         if result is Committed.WON:
             await self.told(after)
         return result
+
+    async def spooled(self, session_id: str, payment_id: str, token_digest: str = "") -> str:
+        """Keep a callback while the database is away; with a digest its token is to be checked on replay.
+
+        Raises:
+            StoreUnavailable: there is no spool, or it failed too.
+        """
+        if self.spool is None:
+            raise StoreUnavailable
+        await self.spool.keep(session_id, payment_id, self.clock(), token_digest)
+        return "spooled"
 
     async def told(self, after: Session) -> None:
         await self.cache.put(after.committed())

@@ -60,6 +60,11 @@ class Payments:
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
 
+    async def room(self, most: int) -> None:
+        """Wait until fewer than so many looks are under way."""
+        while len(self._background) >= most:
+            await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
+
     async def open(self, request: OpenRequest) -> Session:
         return await open_session(self.desk, request)
 
@@ -82,10 +87,24 @@ class Payments:
     async def callback(self, session_id: str, payment_id: str) -> str:
         """QPay says something about a session. When this returns, the hint or its orders are durable.
 
-        `payment_id` is "" when QPay named none. Returns what came of it: "paid", "waiting", "repeated" or "unmatched".
+        Returns what came of it, as `hear` does, or "spooled": the database is away, and the spool has it.
 
         Raises:
             StoreUnavailable: nothing was kept; QPay must not hear SUCCESS.
+        """
+        try:
+            return await self.hear(session_id, payment_id)
+        except StoreUnavailable:
+            # Also when it may have been committed: to hear it twice does no harm.
+            return await self.desk.spooled(session_id, payment_id)
+
+    async def hear(self, session_id: str, payment_id: str, seconds: float = CALLBACK_SECONDS) -> str:
+        """The same without the spool; QPay's answer is waited for so long.
+
+        `payment_id` is "" when QPay named none. Returns "paid", "waiting", "repeated" or "unmatched".
+
+        Raises:
+            StoreUnavailable: it is not known to be durable.
         """
         cached = await self.desk.cache.get(session_id)
         if cached is not None and steps.knows(cached, payment_id):
@@ -97,7 +116,7 @@ class Payments:
         session, asked = claimed
         self.desk.sink.loaded(session_id, _source(cached, session))
         if asked:
-            session = await self._look_within(session, CALLBACK_SECONDS)
+            session = await self._look_within(session, seconds)
         if steps.knows(session, payment_id):
             return "paid" if asked else "repeated"
         return "waiting"

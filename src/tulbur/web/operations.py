@@ -41,9 +41,13 @@ class _Operations:
         return PlainTextResponse("ok")
 
     async def readyz(self, _: Request) -> Response:
-        """Without the database nothing can be promised; without cache or QPay it is only slower."""
+        """Without the database nothing can be promised; without cache or QPay it is only slower.
+
+        With a spool callbacks are taken all the same: an address that is left alone would take none.
+        """
         checks = await self._checks()
-        if checks["schema"] != "ok":
+        spooling = checks["schema"] == "unknown" and checks.get("spool") == "ok"
+        if checks["schema"] != "ok" and not spooling:
             status = "unready"
         else:
             status = "ready" if all(check == "ok" for check in checks.values()) else "degraded"
@@ -58,11 +62,14 @@ class _Operations:
 
     async def _check(self) -> dict[str, str]:
         schema, cached = await asyncio.gather(self._schema(), _works(self._parts.cache.ping))
+        spool = self._parts.payments.desk.spool
+        spooling = {} if spool is None else {"spool": "ok" if await _works(spool.ping) else "down"}
         return {
             "database": "down" if schema == "unknown" else "ok",
             "schema": schema,
             "cache": "ok" if cached else "down",
             "provider": "ok" if self._parts.provider.answering() else "not answering",
+            **spooling,
         }
 
     async def _schema(self) -> str:

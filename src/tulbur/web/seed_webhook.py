@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from tulbur.core.custody import is_adoptable
-from tulbur.core.moving import is_old_token
+from tulbur.core.moving import digest_of, is_old_token
 from tulbur.core.session import Reason, Session, Status
 from tulbur.core.steps import knows
 from tulbur.errors import BadRequest, ProviderUnavailable, SourceUnavailable, StoreUnavailable, TooLarge
@@ -29,7 +29,7 @@ LONGEST_ID: Final = 100
 LONGEST_OLD_TOKEN: Final = 255
 
 MOST_UNVERIFIED: Final = 1000
-"""Hints kept by one process while the old shop's Redis, which knows their tokens, does not answer."""
+"""Hints kept by one process while nobody can tell whether their tokens are right."""
 
 _PAYMENT_NAMES: Final = ("qpay_payment_id", "payment_id")
 _SESSION_NAMES: Final = ("sender_invoice_no", "sessionId")
@@ -69,6 +69,8 @@ class Webhook:
                 return "forged", JSONResponse({"ok": False, "reason": "INVALID_CALLBACK_TOKEN"}, 403)
         except SourceUnavailable:
             return await self._kept_unverified(request, session_id)
+        except StoreUnavailable:
+            return await self._kept_unverified(request, session_id, digest_of(token))
         if request.method == "GET" and session_id:
             outcome = await self._parts.payments.callback(session_id, await payment_id_of(request))
             return outcome, PlainTextResponse("SUCCESS")
@@ -89,11 +91,13 @@ class Webhook:
         self._unverified = 0
         return session is not None and is_old_token(session, token)
 
-    async def _kept_unverified(self, request: Request, session_id: str) -> tuple[str, Response]:
+    async def _kept_unverified(self, request: Request, session_id: str, token_digest: str = "") -> tuple[str, Response]:
         """Nobody knows the token now. The payment is kept without its session: QPay will tell whose it is.
 
+        With a digest it is the database that does not answer, and the token is checked when the spool is replayed.
+
         Raises:
-            StoreUnavailable: none is named, or too many are kept.
+            StoreUnavailable: none is named, or too many are kept, or nowhere to keep them.
         """
         if request.method == "GET":
             payment_id = await payment_id_of(request)
@@ -103,10 +107,19 @@ class Webhook:
             payment_id, claimed = _payment_id(request, body), _told(body.get("invoiceId"))
             answer = JSONResponse(_unprocessed("PAYMENT_CHECK_API_FAILED", claimed, session_id))
         if not payment_id or self._unverified >= MOST_UNVERIFIED:
-            raise StoreUnavailable("the old shop's Redis does not answer; send it again")
+            raise StoreUnavailable("nobody can tell whether the token is right; send it again")
         self._unverified += 1
-        await self._parts.payments.keep_unmatched("", payment_id)
-        return "unmatched", answer
+        return await self._kept(session_id, payment_id, token_digest), answer
+
+    async def _kept(self, session_id: str, payment_id: str, token_digest: str) -> str:
+        payments = self._parts.payments
+        if token_digest:
+            return await payments.desk.spooled(session_id, payment_id, token_digest)
+        try:
+            await payments.keep_unmatched("", payment_id)
+        except StoreUnavailable:
+            return await payments.desk.spooled("", payment_id)
+        return "unmatched"
 
     async def _nameless(self, body: Mapping[str, Any], *, trusted: bool) -> dict[str, Any]:
         """Without a session there is nothing to do; the gateway still hears when that invoice has its orders."""
@@ -121,7 +134,7 @@ class Webhook:
         # Read without filling the cache: where the callback itself finds the session is counted.
         try:
             before = await self._parts.cache.get(session_id) or await known(self._parts.payments.desk, session_id)
-        except SourceUnavailable:
+        except (SourceUnavailable, StoreUnavailable):
             outcome = await self._parts.payments.callback(session_id, payment_id)
             return outcome, JSONResponse(_unprocessed("PAYMENT_CHECK_API_FAILED", claimed, session_id))
         if before is None:
@@ -132,6 +145,8 @@ class Webhook:
         if is_adoptable(before.custody, before.claim) and not before.asked_about and PAYMENT_ID.fullmatch(claimed):
             payment_id = payment_id or claimed  # the key names no invoice; QPay will say whose this one is
         outcome = await self._parts.payments.callback(session_id, payment_id)
+        if outcome == "spooled":
+            return outcome, JSONResponse(_shape(before, claimed, "PAYMENT_CHECK_API_FAILED"))
         after = await self._parts.payments.desk.stored(session_id)
         # Two that come at once: whoever did not ask finds the payment known, and made nothing itself.
         made, silent = outcome == "paid" or not knows(after, payment_id), False

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from tulbur.commands.doctor import address, cached, old_shop, own_settings, provider
 from tulbur.commands.doctor.database import Database
 from tulbur.commands.doctor.finding import Finding, problem
+from tulbur.commands.doctor.spooled import examine_spool
 from tulbur.errors import TulburError
 from tulbur.settings import Required, Settings
 from tulbur.stores.memory import MemoryStore
@@ -32,6 +33,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
         async for finding in _whatever_happens("cache", _cache(settings)):
             yield finding
+        yield examine_spool(settings, now())
         if required is not None:
             async for finding in _whatever_happens("qpay login", _login(settings, required, database)):
                 yield finding
