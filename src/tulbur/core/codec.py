@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 from tulbur.core.custody import Claim, Custody
 from tulbur.core.orders import Discount, Item, Order
+from tulbur.core.refund import Refund, RefundState, RefundWay
 from tulbur.core.session import (
     Asks,
     ExceptionName,
@@ -47,13 +48,15 @@ _NESTED: Final[Mapping[type, Mapping[str, Any]]] = {
     Invoice: {"links": (Link,), "state": InvoiceState},
     Hint: {"state": HintState},
     Look: {"reason": Reason},
+    Payment: {"refunds": (Refund,)},
+    Refund: {"way": RefundWay, "state": RefundState},
 }
 
 _NOT_STORED: Final = frozenset({"news", "version"})
 
 _FIELDS: Final[Mapping[type, tuple[tuple[str, Any], ...]]] = {
     cls: tuple((f.name, f.default) for f in fields(cls) if f.name not in _NOT_STORED)
-    for cls in (Session, Item, Discount, Invoice, Link, Payment, Hint, Look, Asks, Order, Claim)
+    for cls in (Session, Item, Discount, Invoice, Link, Payment, Refund, Hint, Look, Asks, Order, Claim)
 }
 
 T = TypeVar("T")
