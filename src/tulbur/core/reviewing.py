@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tulbur.core.custody import Custody
+from tulbur.core.disagreeing import named
 from tulbur.core.money import Mongo, format_tugrik
 from tulbur.core.refunding import decided
 from tulbur.core.rules import Rules
-from tulbur.core.session import ExceptionName, Micros, Payment, Session, Status
+from tulbur.core.session import Micros, Payment, Session, Status
 from tulbur.core.settling import SeenPayment, ordered, with_splits
 from tulbur.core.steps import is_paid, with_exceptions, with_refunds_due, without_pictures
 from tulbur.errors import Conflict
@@ -37,8 +38,7 @@ def accepted(session: Session, *, by: str, note: str, now: Micros) -> Session:
     after = ordered(replace(reviewed, payments=payments), counting, now)
     paid_invoices = {p.invoice_id for p in counting}
     after = replace(after, attempts=without_pictures(after.attempts, paid_invoices.__contains__))
-    after = with_exceptions(after, after.exceptions - {ExceptionName.UNDERPAID}, now)
-    return with_refunds_due(session, after, now)
+    return with_refunds_due(session, with_exceptions(after, named(after), now), now)
 
 
 def declined(session: Session, *, by: str, note: str, now: Micros) -> Session:
@@ -55,7 +55,7 @@ def declined(session: Session, *, by: str, note: str, now: Micros) -> Session:
     if not waiting:
         raise Conflict("no money of this session waits for a decision")
     after = decided(_reviewed(session, "refund", by, note, now), waiting, by=by, note=note, now=now)
-    return with_refunds_due(session, after, now)
+    return with_refunds_due(session, with_exceptions(after, named(after), now), now)
 
 
 def assigned(session: Session, seen: SeenPayment, *, by: str, note: str, now: Micros, rules: Rules) -> Session:
@@ -90,7 +90,8 @@ def assigned(session: Session, seen: SeenPayment, *, by: str, note: str, now: Mi
         by=by,
         note=note,
     )
-    return with_splits(session, replace(told, payments=(*session.payments, payment)), now, rules)
+    after = with_splits(session, replace(told, payments=(*session.payments, payment)), now, rules)
+    return with_exceptions(after, named(after), now)
 
 
 def _counting(session: Session) -> list[Payment]:
