@@ -26,6 +26,11 @@ test-clusters: setup ## stores and cache on clusters whose servers are killed
 	@$(BIN)/python -m testbed prepare
 	@$(BIN)/python -m pytest -rs -m clusters tests/clusters
 
+.PHONY: test-releases
+test-releases: setup ## the release before, with all its contract tests, on the schema of this one
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m pytest -rs -m '' tests/compat
+
 .PHONY: test-import
 test-import: setup ## move 10,000 of the old shop's sessions in, from each kind of database
 	@TULBUR_OLD_SESSIONS=10000 $(BIN)/python -m pytest -rs tests/importer/test_moving_in.py

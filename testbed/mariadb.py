@@ -74,6 +74,8 @@ class MariaDB(Engine):
             f"--character-sets-dir={share / 'charsets'}",
             f"--plugin-dir={plugins}",
             f"--datadir={folder / 'data'}",
+            # A starting server removes what looks like another's temporary tables, wherever they share a folder.
+            f"--tmpdir={folder / 'data'}",
             # A killed server's writes are with the system, which is not switched off during a test.
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-flush-method=nosync",

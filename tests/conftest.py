@@ -47,3 +47,11 @@ def migrated(servers: "TestServers") -> Callable[[str], str]:
         return urls[name]
 
     return url
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the release whose tests were run against the schema of this one."""
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
+    names = {value for report in reports for name, value in report.user_properties if name == "release before"}
+    for told in sorted(map(str, names)):
+        terminalreporter.write_line(f"the release before: {told}")

@@ -311,6 +311,52 @@ def rescue(
     _moved(_with_tulbur(lambda t: moving.rescue(t, dry_run=dry_run, per_second=per_second)), as_json=as_json)
 
 
+@app.command("export-redis")
+def export_redis(
+    session_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[SESSION_ID]...", help="Only these; all that are pending otherwise.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(envvar="OLD_REDIS_URL", help="The old shop's Redis; REDIS_URL otherwise.")
+    ] = None,
+    take_back: Annotated[bool, typer.Option("--take-back", help="Make them ours again, and settle them.")] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", envvar="OLD_DATABASE_URL", help="With --take-back: where the old shop's orders are."),
+    ] = None,
+    no_orders: Annotated[
+        bool,
+        typer.Option("--no-orders-there", help="With --take-back: the old shop is stopped, and made no orders."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give pending sessions back to the old shop, or take them back from it; exit 1 when something needs a person."""
+    from tulbur.commands import going_back  # noqa: PLC0415
+
+    target, ids = redis or _settings().redis_url, session_ids or []
+    if target is None:
+        _fail("where to? Give the old shop's Redis as --redis, or set REDIS_URL.", 2)
+    if no_orders and not take_back:
+        _fail("--no-orders-there belongs to --take-back.", 2)
+    if take_back and no_orders == (source is not None):
+        _fail(going_back.ONE_OF_TWO, 2)
+    url = source if take_back else None
+    found = _with_tulbur(
+        lambda t: (
+            going_back.take_back(t, target, url, ids, dry_run=dry_run)
+            if take_back
+            else going_back.hand_over(t, target, ids, dry_run=dry_run)
+        )
+    )
+    if as_json:
+        _print_json(found)
+    else:
+        going_back.print_found(found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
 def _moved(found: Mapping[str, Any], *, as_json: bool) -> None:
     from tulbur.commands import moving  # noqa: PLC0415
 
@@ -324,7 +370,7 @@ def _moved(found: Mapping[str, Any], *, as_json: bool) -> None:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check settings, database, schema, QPay login, public URL and clock; exit 1 on a problem."""
+    """Check settings, database, schema, cache, QPay login, public URL and clock; exit 1 on a problem."""
     from tulbur.commands import showing  # noqa: PLC0415
 
     settings = _settings()

@@ -17,6 +17,7 @@ TulburError
 │   └── CommitUnknown            it may have committed: nobody may act on either outcome
 ├── SourceUnavailable            the old shop's database or Redis cannot be read
 └── SettingsError                a setting is missing or wrong; commands exit with 2
+    └── SchemaUnusable           the database answers, but this code cannot use its tables
 """
 
 from __future__ import annotations
@@ -205,6 +206,10 @@ class SettingsError(TulburError):
     """A setting is missing or wrong."""
 
     code = "settings"
+
+
+class SchemaUnusable(SettingsError):
+    """The database answers, but its tables are missing, or are of another release."""
 
 
 def _first_line(docstring: str | None) -> str:

@@ -80,10 +80,13 @@ class SessionQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found."""
+    """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found.
+
+    `by_exception` counts names of a later release too.
+    """
 
     by_status: Mapping[Status, int]
-    by_exception: Mapping[ExceptionName, int]
+    by_exception: Mapping[str, int]
     created_24h: int
     orders: int
     refund_due_count: int
@@ -286,6 +289,26 @@ class OldShop(Protocol):
 
     def changed(self) -> AsyncIterator[Sequence[OldSession]]:
         """Those that are new or different since this was last read to its end, in batches."""
+
+
+class OldKeys(Protocol):
+    """The old shop's `payment-session:<id>` keys, to be written; what our own cache keeps there counts as nothing.
+
+    Every method raises SourceUnavailable; then it is not known whether the key was changed.
+    """
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def get(self, session_id: str) -> bytes | None:
+        """What stands there, b"" where it is no text, or None."""
+
+    async def put(self, session_id: str, value: bytes, ttl_seconds: int) -> bool:
+        """Write a session's JSON, which our cache never replaces; False when something stands there already."""
+
+    async def remove(self, session_id: str, value: bytes) -> bool:
+        """Remove the key while it still holds `value`; False when it does not."""
 
 
 # --- somebody to tell ----------------------------------------------------------------------------------------------

@@ -17,6 +17,17 @@ from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 
+LATER: Final = (
+    "webhook_url",
+    "webhook_secret",
+    "spool_dir",
+    "sweep",
+    "retention_days",
+    "late_days",
+    "group_commit",
+)
+"""Settings of later releases."""
+
 _ADDRESS: Final = re.compile(r"https?://[!-~]+")
 _NOT_IN_ADDRESS: Final = re.compile(r"[@?#\"'<>\\^`{|}]")
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -94,6 +105,14 @@ class Settings(BaseSettings):
     price_url: str | None = None
     tulbur_jwt_secret: SecretStr | None = None
     tulbur_jwks_url: str | None = None
+    # Of later releases, and without effect; known so that whoever sets one can be told.
+    webhook_url: SecretStr | None = None
+    webhook_secret: SecretStr | None = None
+    spool_dir: SecretStr | None = None
+    sweep: SecretStr | None = None
+    retention_days: SecretStr | None = None
+    late_days: SecretStr | None = None
+    group_commit: SecretStr | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -148,6 +167,10 @@ class Settings(BaseSettings):
             qpay_invoice_code=str(self.qpay_invoice_code),
             secret_keys=self.secret_keys(),
         )
+
+    def without_effect(self) -> list[str]:
+        """The settings that are given, and that belong to a later release."""
+        return [name.upper() for name in LATER if _given(_secret(getattr(self, name)))]
 
     def secret_keys(self) -> tuple[str, ...]:
         """The keys that sign our addresses; the first signs, all verify."""

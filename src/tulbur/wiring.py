@@ -72,7 +72,7 @@ def open_cache_backend(settings: Settings) -> tuple[Backend, str]:
     except ValueError as wrong:
         raise SettingsError(
             "REDIS_URL is not an address such as redis://:password@host:6379/0; rediss:// is TLS, and "
-            "?cluster=1 means a cluster."
+            "?cluster=1 means a cluster, which has no numbered databases."
         ) from wrong
     return backend, backend.kind
 

@@ -119,7 +119,9 @@ def _check_looks(session: Session) -> None:
         assert reasons[Reason.OPERATOR], "law 2: a refund is looked after"
     assert reasons.keys() <= allowed
     assert max(reasons.values(), default=0) <= 1, "law 10: the reasons are a small set"
-    assert bool(reasons[Reason.DEADLINE]) == (session.status is Status.PENDING), "law 2: pending ends at a deadline"
+    ends = session.status is Status.PENDING and session.custody is Custody.OURS
+    assert bool(reasons[Reason.DEADLINE]) == ends, "law 2: pending ends at a deadline, where it is ours to end"
+    assert not (session.custody is Custody.HANDED_OVER and reasons[Reason.SWEEP]), "only what a callback names"
     waits = any(hint.state is HintState.WAITING for hint in session.hints)
     assert bool(reasons[Reason.CALLBACK]) == waits, "law 2: a hint is looked after; law 12: nothing else is"
     assert session.next_check_at == min((look.at for look in session.looks), default=None)
@@ -176,7 +178,7 @@ def _check_forward(before: Session, after: Session) -> None:
     if before.orders:
         assert after.orders == before.orders, "law 1: orders never change"
         assert after.paid_at == before.paid_at
-    if before.status is not Status.PAID and after.status is Status.PAID and after.custody is not Custody.FOLLOWED:
+    if before.status is not Status.PAID and after.status is Status.PAID and before.custody is Custody.OURS:
         covering = [p for p in after.payments if p.status == "PAID" and p.currency == after.currency]
         short = [event.data["shortfall"] for event in fresh(before, after) if event.type == "session.reviewed"]
         missing = parse_tugrik(short[0]) if short else 0

@@ -13,6 +13,7 @@ from tests.core.test_machine import EVIDENCE, IDS, Checkout, Model
 
 from tulbur.core import settling, steps
 from tulbur.core.custody import Custody
+from tulbur.core.ending import ended
 from tulbur.core.moving import OldSession, OldStatus, adopted, imported, reimported, taken_over
 from tulbur.core.schedule import DAY
 from tulbur.core.session import SECOND, ExceptionName, HintState, InvoiceState, Reason, Session, Status
@@ -145,6 +146,63 @@ def test_a_week_of_silence_about_the_past_ends_and_is_named() -> None:
     assert (story.session.looks, story.session.exceptions) == ((), {ExceptionName.UNCONFIRMED})
 
 
+def test_what_the_old_shop_opened_again_is_looked_at() -> None:
+    for status in (OldStatus.EXPIRED, OldStatus.FAILED, OldStatus.CANCELLED):
+        closed = imported(old(status), NOON).committed()
+        again = reimported(closed, old(updated_at=NOON + DAY), NOON).committed()
+        assert taken_over(again, LATER, look_at=LATER).next_check_at == LATER
+
+
+def test_an_invoice_that_comes_back_is_one_attempt() -> None:
+    session = imported(old(), NOON).committed()
+    for day, invoice in enumerate(("inv2", "inv1", "inv2"), 1):
+        session = reimported(session, old(invoice_id=invoice, updated_at=NOON + day * DAY), NOON).committed()
+    assert [attempt.id for attempt in session.attempts] == ["inv1", "inv2"]
+
+
+def test_another_invoice_of_what_is_ordered_is_asked_about() -> None:
+    row = old(OldStatus.PROCESSED, orders=ORDERED)
+    session = imported(row, NOON).committed()
+    again = reimported(session, replace(row, invoice_id="inv2", payload={}, updated_at=LATER), LATER)
+    assert [attempt.id for attempt in again.asked_about] == ["inv1", "inv2"]
+    assert taken_over(again, LATER, look_at=LATER).custody is Custody.OURS, "its orders are made: nothing to decide"
+
+
+def test_orders_are_never_for_another_payer() -> None:
+    session = reimported(imported(old(), NOON).committed(), old(user_id="u2"), NOON)
+    assert session.claim is not None
+    assert (session.user_id, session.claim.review) == ("u1", "the payer is not the one it was imported with")
+
+
+@pytest.mark.parametrize(
+    ("orders", "why"),
+    [
+        ({"": "o1"}, "the old shop made fewer orders than the cart has shops, and does not say for which"),
+        ({"": "o1,o2"}, ""),
+        ({"a": "o1", "": "o2"}, ""),
+        ({"a": "o1", "c": "o2"}, "the old shop made orders for shops that are not in the cart"),
+        ({"a": "o1", "b": "o2", "c": "o3"}, ""),
+    ],
+)
+def test_orders_that_cannot_be_set_against_the_cart_are_for_a_person(orders: dict[str, str], why: str) -> None:
+    session = imported(old(OldStatus.PROCESSED, orders=orders), LATER)
+    assert session.claim is not None
+    assert (session.claim.review, session.status is Status.PAID) == (why, not why)
+
+
+def test_what_ended_in_redis_has_the_orders_that_were_found() -> None:
+    session = imported(old(source="redis"), NOON).committed()
+    assert ended(session, {}, None, NOON, "") is session
+    half = ended(session, {"a": "old-a"}, None, NOON, "")
+    assert (half.status, half.claim and half.claim.orders) == (Status.PENDING, {"a": "old-a"})
+    whole = ended(half.committed(), {"b": "old-b"}, NOON + SECOND, NOON, "")
+    assert (whole.status, whole.paid_at, whole.metadata["old_order_ids"]) == (Status.PAID, NOON + SECOND, ORDERED)
+    doubted = ended(session, ORDERED, None, NOON, "doubt")
+    assert (doubted.status, doubted.claim and doubted.claim.review) == (Status.PENDING, "doubt")
+    for each in (half, whole, doubted):
+        check_session(each)
+
+
 @given(
     status=st.sampled_from(OldStatus),
     doings=st.lists(
@@ -176,17 +234,6 @@ def test_nothing_but_hints_moves_what_is_followed(status: OldStatus, doings: lis
                 story.hinted(doing)
     same = replace(story.session, hints=(), version=start.version, event_count=start.event_count, news=start.news)
     assert same == start
-
-
-@given(evidence=EVIDENCE)
-def test_what_was_handed_over_holds_its_money_and_makes_no_orders(evidence: Evidence) -> None:
-    evidence = replace(evidence, adopted=())
-    story = Story(replace(taken(old(), NOON), custody=Custody.HANDED_OVER)).learned(evidence).expired().cancelled()
-    session = story.session
-    assert (session.status, session.orders) == (Status.PENDING, ())
-    received = [p for p in session.payments if p.received]
-    assert (ExceptionName.HANDED_OVER in session.exceptions) == bool(received)
-    assert all(p.held == p.amount for p in received if p.status != "REFUNDED")
 
 
 class MovedIn(Checkout):
@@ -249,7 +296,8 @@ def test_an_invoice_that_does_not_agree_is_for_a_person(amount: int, *, named: b
     assert session.exceptions == {ExceptionName.REVIEW}
     again = session.committed()
     assert adopted(again, OURS, NOON, named=True) is again, "before the key is corrected nothing makes it ours"
-    corrected = reimported(again, old(source="redis", user_id="u2"), LATER)
+    payload = {"userId": "u1", "cart": CART, "sellers": [], "totalAmount": 100, "corrected": True}
+    corrected = reimported(again, old(source="redis", payload=payload), LATER)
     assert corrected.exceptions == set()
     assert adopted(corrected.committed(), OURS, LATER, named=True).custody is Custody.OURS
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tulbur.commands import doctor
 from tulbur.commands.demo import Demo, running
-from tulbur.commands.doctor import Finding, examine
+from tulbur.commands.doctor import Finding, database, examine
 from tulbur.settings import IsolatedSettings, Settings
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +55,7 @@ async def test_a_directory_that_is_missing(demo: Demo, tmp_path: Path) -> None:
 
 
 async def test_a_database_nobody_can_write(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "demo.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         findings = await _examined(demo.settings)
@@ -107,4 +106,4 @@ async def test_a_qpay_that_is_away_is_noticed_although_a_token_lives(tmp_path: P
 async def test_redis_that_does_not_answer_is_a_problem(demo: Demo) -> None:
     findings = await _examined(demo.settings, redis_url="redis://127.0.0.1:1")
     assert not findings["cache"].ok
-    assert "does not answer" in findings["cache"].detail
+    assert "nothing listens on 127.0.0.1:1" in findings["cache"].detail

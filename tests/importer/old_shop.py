@@ -99,13 +99,17 @@ class Case:
 
     kind: str
     row: Row
-    shops: list[str]
+    totals: dict[str, float]
     processed: list[Row] = field(default_factory=list)
     orders: list[Row] = field(default_factory=list)
 
     @property
     def what(self) -> Kind:
         return KINDS[self.kind]
+
+    @property
+    def shops(self) -> list[str]:
+        return list(self.totals)
 
     @property
     def session_id(self) -> str:
@@ -153,7 +157,7 @@ def _case(kind: str, i: int, chance: random.Random) -> Case:
         "createdAt": at(created),
         "updatedAt": at(created + 120),
     }
-    case = Case(kind, row, shops)
+    case = Case(kind, row, totals)
     made = shops[: what.made]
     case.orders = [
         {

@@ -18,6 +18,7 @@ from tulbur.core.session import ExceptionName, Session, Status
 from tulbur.errors import SettingsError, SourceUnavailable, StoreUnavailable
 from tulbur.importer.keys import MOST_REMEMBERED, LiveKeys
 from tulbur.payments.following import follow
+from tulbur.payments.moving import import_session
 from tulbur.stores.memory import MemoryStore
 from tulbur.worker import Follower
 
@@ -301,3 +302,16 @@ def test_a_url_that_is_none_is_refused_without_repeating_it() -> None:
     with pytest.raises(SettingsError, match="REDIS_URL") as refused:
         LiveKeys("http://user:secret@host", Clock())
     assert "secret" not in refused.value.message
+
+
+async def test_what_was_read_with_the_database_is_not_cleared_by_the_key_alone(old: Old) -> None:
+    """After a restart the follower reads every key again, without the processed invoices that raised a doubt."""
+    case, payment_id = await old.paid()
+    await old.has(case)
+    [alone] = [session async for batch in old.live.changed() for session in batch]
+    checked = replace(alone, doubt="a processed invoice names another session", checked=True)
+    await import_session(old.w.payments.desk, checked)
+    await old.follower.once()
+    await old.w.payments.callback(case.session_id, payment_id)
+    session = await old.stored(case)
+    assert (session.custody, session.orders, session.exceptions) == (Custody.FOLLOWED, (), {ExceptionName.REVIEW})

@@ -16,7 +16,7 @@ from tulbur.core.codec import decode, encode
 from tulbur.core.moving import OldStatus, imported
 from tulbur.core.old_cart import old_money
 from tulbur.errors import Invalid
-from tulbur.importer.rows import OrderRows, micros, old_session, order_ids, redis_session
+from tulbur.importer.rows import MOST_PAYLOAD, OrderRows, micros, old_session, order_ids, redis_session
 
 NOON = 1_700_000_000_000_000
 ROW: dict[str, Any] = {
@@ -91,6 +91,14 @@ def test_the_payload_may_be_text_and_its_text_too() -> None:
     text = json.dumps(ROW["payload"])
     for payload in (text, json.dumps(text)):
         assert imported(old_session({**ROW, "payload": payload}, [], NOTHING), NOON).items[0].unit_price == 5999
+
+
+def test_a_payload_without_an_end_is_for_a_person() -> None:
+    payload = {**ROW["payload"], "notes": "x" * MOST_PAYLOAD}
+    for kept in (payload, json.dumps(payload)):
+        claim = imported(old_session({**ROW, "payload": kept}, [], NOTHING), NOON).claim
+        assert claim is not None
+        assert claim.review == "the cart is not a list of lines"
 
 
 def test_the_token_of_its_callbacks_is_kept_as_a_digest_alone() -> None:

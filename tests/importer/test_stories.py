@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.importer.filling import execute, fill
-from tests.importer.old_shop import KINDS, Case, cases, tell_qpay
-from tests.payments.world import Clock, World, world
+from tests.importer.old_shop import KINDS, cases, tell_qpay
+from tests.importer.running import Old, address, named, no_pause, reasons, seed
+from tests.payments.world import World
 
 from tulbur.core.custody import Custody
 from tulbur.core.session import SECOND, Reason, Status
 from tulbur.errors import Conflict, SettingsError, SourceUnavailable
 from tulbur.importer.choosing import open_source
 from tulbur.importer.keys import RedisKeys
-from tulbur.importer.moving import Move
-from tulbur.importer.report import Report
 from tulbur.importer.rescuing import account, rescue_all
 from tulbur.importer.sources import Source
-from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
-
-
-async def no_pause() -> None: ...
-
-
-@pytest.fixture
-async def w() -> AsyncIterator[World]:
-    clock = Clock()
-    async with world(MemoryStore(clock), clock) as made:
-        yield made
-
-
-def named(*kinds: str) -> list[Case]:
-    """One session of each of these kinds."""
-    every = {case.kind: case for case in cases(len(KINDS))}
-    return [every[kind] for kind in kinds]
-
-
-class Old:
-    """A running old shop on PostgreSQL."""
-
-    def __init__(self, w: World, url: str) -> None:
-        self.w, self.url = w, url
-        self.source: Source = open_source(url)
-
-    async def has(self, made: list[Case]) -> Move:
-        tell_qpay(self.w.simulator, made)
-        await fill("postgres", self.url, made)
-        await self.source.start()
-        return Move(self.w.payments.desk, self.source)
-
-    async def sql(self, statement: str, *values: str) -> None:
-        await execute(self.url, statement, *values)
-
-
-@pytest.fixture
-async def old(w: World, database: Callable[[str], str]) -> AsyncIterator[Old]:
-    made = Old(w, database("postgres"))
-    yield made
-    await made.source.stop()
-
-
-def reasons(report: Report) -> dict[str, str]:
-    return {problem.id: problem.why or problem.what for problem in report.problems}
 
 
 async def test_while_it_is_followed_a_callback_is_kept_and_nothing_else_happens(w: World, old: Old) -> None:
@@ -246,29 +198,19 @@ async def test_looks_of_the_past_are_spread_and_the_worker_does_them_too(w: Worl
 # --- Redis
 
 
-@pytest.fixture
-async def redis(database: Callable[[str], str]) -> AsyncIterator[Any]:
-    from redis.asyncio import Redis  # noqa: PLC0415 - of an extra
-
-    client = Redis.from_url(database("valkey"))
-    yield client
-    await client.aclose()
-
-
 async def test_sessions_that_are_in_redis_alone(w: World, old: Old, redis: Any) -> None:
     in_database, alone, vanishing, broken = made = named("open", "open, paid", "webhook lost", "total is not the cart")
     tell_qpay(w.simulator, made[1:])
     move = await old.has([in_database])
     for case in made:
-        payload = {**case.row["payload"], "invoiceId": case.row["invoiceId"]}
-        await redis.set(f"payment-session:{case.session_id}", json.dumps(payload), ex=600)
+        await seed(redis, case)
     await redis.set("payment-session:ours", b"\x01sealed", ex=600)
     await redis.set("payment-session:list", "[]")
     await redis.lpush("payment-session:odd", "x")
     await redis.set("payment-session:empty", '{"cart": [], "userId": "u"}')
     await redis.set("other", "x")
     before = {key: await redis.dump(key) for key in await redis.keys()}
-    move.keys = RedisKeys(_url(redis))
+    move.keys = RedisKeys(address(redis))
     report = await move.follow(dry_run=False)
     assert report.balances
     assert report.done == {("PENDING", "taken"): 4}
@@ -278,21 +220,16 @@ async def test_sessions_that_are_in_redis_alone(w: World, old: Old, redis: Any) 
     report = await move.take_over()
     assert reasons(report) == {
         "empty": "totalAmount is not a number",
-        vanishing.session_id: "changed or gone in the source",
+        vanishing.session_id: "gone from Redis before its time; run it again when its time is over",
         broken.session_id: "totalAmount is neither the sum of the cart nor that less the coupon",
     }
-    w.clock.advance(601)
+    w.clock.advance(661)
     await move.take_over()
     for case in (alone, vanishing):
         assert (await w.stored(case.session_id)).custody is Custody.OURS
     await rescue_all(w.payments.desk, pause=no_pause, dry_run=False)
     assert [(await w.stored(case.session_id)).status for case in (alone, vanishing)] == [Status.PAID, Status.PAID]
     await move.keys.stop()
-
-
-def _url(redis: Any) -> str:
-    options = redis.connection_pool.connection_kwargs
-    return f"valkey://{options['host']}:{options['port']}/{options.get('db', 0)}"
 
 
 # --- what is typed

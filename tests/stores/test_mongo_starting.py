@@ -7,6 +7,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from testbed.engine import free_port
 from testbed.mongodb import MongoDB
 from testbed.servers import Server
 from tulbur.errors import Conflict, SettingsError, StoreUnavailable
+from tulbur.ports import Unmatched
 from tulbur.stores import choosing, mongo_migrate
-from tulbur.stores.contracts.samples import added
+from tulbur.stores.contracts.samples import NOW, added, delivered, paid
 from tulbur.stores.migrate import SchemaStatus
 from tulbur.stores.mongo_link import database_name
-from tulbur.stores.mongo_schema import INDEXES, SCHEMA, SESSIONS
+from tulbur.stores.mongo_schema import INDEXES, PAYMENTS, SCHEMA, SESSIONS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.store("mongodb")]
 
@@ -151,6 +153,24 @@ async def test_a_newer_schema_that_allows_this_release_is_used(url: str, tmp_pat
     assert mongo_migrate.up(url).current == "0002_min0001"
     with pytest.raises(SettingsError, match="with that release"):
         down(url, tmp_path)
+
+
+async def test_what_a_later_release_wrote_stays_or_is_passed_over(url: str) -> None:
+    mongo_migrate.up(url)
+    async with started(url) as store, raw(url) as database:
+        for n in range(3):
+            await paid(store, f"s-{n}", now=NOW + n)
+        await delivered(store)
+        hint = Unmatched(payment_id="lone", seen_at=NOW, due_at=NOW)
+        await store.record_unmatched(hint)
+        await database[PAYMENTS].update_many({}, {"$set": {"gift": 7}})
+        await store.record_unmatched(replace(hint, amount=5, status="PAID"))
+        assert (await store.unmatched(9))[0].amount == 5
+        assert await database[PAYMENTS].count_documents({"gift": 7}) == 4
+        spoiled = {"document": b"{}", "exceptions": ["surprised"]}
+        await database[SESSIONS].update_one({"_id": "s-1"}, {"$set": spoiled})
+        assert await store.blank(finished_before=NOW * 2, late_before=0, now=NOW * 2, limit=10) == 2
+        assert (await store.stats(NOW)).by_exception == {"surprised": 1}
 
 
 class Standalone(MongoDB):

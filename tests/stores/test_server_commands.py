@@ -35,8 +35,9 @@ def test_the_commands_work_there(settings: IsolatedSettings, tmp_path: Path, mon
     name = urlsplit(settings.database_url).path[1:]
     assert migrating.database_name(settings) == name
     assert migrating.run(settings, "status")["pending"] == [migrate.HEAD]
-    missing = findings(settings)["database"]
-    assert (missing.ok, "tulbur migrate" in missing.remedy) == (False, True)
+    found = findings(settings)
+    assert found["database"].ok
+    assert (found["schema"].ok, "tulbur migrate" in found["schema"].remedy) == (False, True)
     assert migrating.run(settings, "up") == {
         "database": name,
         "current": migrate.HEAD,

@@ -189,5 +189,19 @@ def test_a_version_of_the_future_is_left_alone(url: str, tmp_path: Path, monkeyp
     assert read(url, one("SELECT count(*) FROM tulbur_sessions")) == 0
 
 
+async def test_a_newer_schema_that_allows_this_release_is_used(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    migrate.up(url)
+    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0002_min0001'"))
+    async with started(NetworkStore(url)) as store:
+        await paid(store)
+    found = migrate.up(url)
+    assert (found.current, found.pending) == ("0002_min0001", ())
+    with pytest.raises(SettingsError, match="with that release"):
+        migrate.down(url, confirm=name(url), stamp="1")
+
+
 def one_change(statement: str) -> Callable[[Connection], None]:
     return lambda connection: connection.exec_driver_sql(statement) and None

@@ -18,7 +18,18 @@ from sqlalchemy.exc import OperationalError
 from tulbur.core.session import Session, Status
 from tulbur.errors import CommitUnknown, SessionExists, SettingsError, StoreUnavailable
 from tulbur.ports import Committed
-from tulbur.stores.contracts.samples import NOW, added, answered, called_back, invoiced, session, told, won
+from tulbur.stores.contracts.samples import (
+    NOW,
+    added,
+    answered,
+    called_back,
+    delivered,
+    invoiced,
+    paid,
+    session,
+    told,
+    won,
+)
 from tulbur.stores.harnesses import LossySqliteStore
 from tulbur.stores.lane import Lane
 from tulbur.stores.sqlite import SqliteStore
@@ -214,6 +225,24 @@ async def test_one_unreadable_session_keeps_no_other_from_its_work(folder: Path)
         assert [one.id for one in claimed] == ["s-0", "s-2"]
         with pytest.raises(StoreUnavailable, match="cannot be read"):
             await store.get("s-1")
+
+
+async def test_one_unreadable_session_keeps_no_other_from_being_blanked(folder: Path) -> None:
+    async with started(SqliteStore(folder / "a.db")) as store:
+        for n in range(3):
+            await paid(store, f"s-{n}", now=NOW + n)
+        await delivered(store)
+        spoil = "UPDATE tulbur_sessions SET document = x'7b7d' WHERE id = 's-1'"
+        await store._write(lambda c: c.exec_driver_sql(spoil))
+        assert await store.blank(finished_before=NOW * 2, late_before=0, now=NOW * 2, limit=10) == 2
+
+
+async def test_an_exception_of_a_later_release_is_counted_by_its_name(folder: Path) -> None:
+    async with started(SqliteStore(folder / "a.db")) as store:
+        await added(store)
+        name = "UPDATE tulbur_sessions SET exceptions = ',late,surprised,'"
+        await store._write(lambda c: c.exec_driver_sql(name))
+        assert (await store.stats(NOW)).by_exception == {"late": 1, "surprised": 1}
 
 
 # --- lost answers

@@ -29,6 +29,9 @@ LONGEST_PAUSE_SECONDS: Final = 30
 FORMAT: Final = b"\x01"
 """First byte of an envelope; no JSON text begins with it, so a value another program keeps here is never ours."""
 
+EXPORTED: Final = b" "
+"""First byte of a session that was given back to the old shop: JSON readers skip it, and no cache writes over it."""
+
 _VERSION_BYTES: Final = 8
 _MAC_BYTES: Final = 32
 _HEAD: Final = 1 + _VERSION_BYTES + _MAC_BYTES
@@ -55,7 +58,8 @@ class Backend(Protocol):
     async def set_if_newer(self, key: str, version: int, value: bytes, ttl_seconds: int) -> None:
         """Keep `value`, unless one with a greater version is kept."""
 
-    async def delete(self, key: str) -> None: ...
+    async def delete(self, key: str) -> None:
+        """Forget a value of ours; what another program keeps there stays."""
 
 
 def cache_key(session_id: str) -> str:
@@ -111,7 +115,7 @@ class SessionCache:
             return None
         key = cache_key(session_id)
         value = await self._guarded(self._backend.get(key), None)
-        if value is None:
+        if value is None or value.startswith(EXPORTED):
             return None
         session = self._opened(key, value)
         if session is None or session.id != session_id:
@@ -122,8 +126,14 @@ class SessionCache:
         return session if self._is_kept(session) else None
 
     async def put(self, session: Session) -> None:
-        """Keep a committed session for its `cache_seconds`, unless a newer version is kept."""
-        if session.cache_seconds <= 0 or not self._is_kept(session) or self._is_left_alone():
+        """Keep a committed session for its `cache_seconds`, unless a newer version is kept.
+
+        One of 0 seconds is forgotten: it may have been kept before it was handed over.
+        """
+        if session.cache_seconds <= 0:
+            await self.drop(session.id)
+            return
+        if not self._is_kept(session) or self._is_left_alone():
             return
         await self._guarded(self._keep(session), None)
 

@@ -2,7 +2,8 @@
 
 Each command names one key, so that a cluster can serve it. A session is put here only after the database has it, so
 what stands under its key is replaced, unless it is a newer version of ours: what another program keeps under the id of
-one of our sessions is nobody's only copy. Under any other id nothing is written, and nothing foreign is ever deleted.
+one of our sessions is nobody's only copy. Except for the copy that was exported: that one is the old shop's. Under any
+other id nothing is written, and nothing foreign is ever deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from tulbur.cache import FORMAT
+from tulbur.cache import EXPORTED, FORMAT
 
 SECONDS: Final = 0.2
 """Longest wait for a connection, and for one answer; the whole call has SessionCache's own limit."""
@@ -30,6 +31,7 @@ MOST_CONNECTIONS: Final = 32
 # Lua compares strings in the server's locale.
 SET_IF_NEWER: Final = """
 local kept = redis.pcall('GETRANGE', KEYS[1], 0, 8)
+if type(kept) == 'string' and string.byte(kept) == tonumber(ARGV[5]) then return 0 end
 if type(kept) == 'string' and #kept == 9 and string.byte(kept) == tonumber(ARGV[4]) then
   for i = 1, 8 do
     local old, new = string.byte(kept, i + 1), string.byte(ARGV[1], i)
@@ -41,6 +43,12 @@ redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 _SHA: Final = hashlib.sha1(SET_IF_NEWER.encode(), usedforsecurity=False).hexdigest()
+
+FORGET: Final = """
+local first = redis.pcall('GETRANGE', KEYS[1], 0, 0)
+if type(first) ~= 'string' or string.byte(first) ~= tonumber(ARGV[1]) then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 
@@ -80,11 +88,11 @@ class RedisBackend:
             await client.aclose()
 
     async def ping(self) -> None:
-        await self._ask("PING")
+        await self.ask("PING")
 
     async def get(self, key: str) -> bytes | None:
         try:
-            value = await self._ask("GET", key)
+            value = await self.ask("GET", key)
         except ResponseError as refused:
             if not str(refused).startswith("WRONGTYPE"):
                 raise
@@ -92,16 +100,17 @@ class RedisBackend:
         return cast("bytes | None", value)
 
     async def set_if_newer(self, key: str, version: int, value: bytes, ttl_seconds: int) -> None:
-        given = (key, version.to_bytes(8, "big"), value, ttl_seconds, FORMAT[0])
+        given = (key, version.to_bytes(8, "big"), value, ttl_seconds, FORMAT[0], EXPORTED[0])
         try:
-            await self._ask("EVALSHA", _SHA, 1, *given)
+            await self.ask("EVALSHA", _SHA, 1, *given)
         except NoScriptError:  # a server that was restarted or flushed has to be told the script again
-            await self._ask("EVAL", SET_IF_NEWER, 1, *given)
+            await self.ask("EVAL", SET_IF_NEWER, 1, *given)
 
     async def delete(self, key: str) -> None:
-        await self._ask("DEL", key)
+        await self.ask("EVAL", FORGET, 1, key, FORMAT[0])
 
-    async def _ask(self, *command: Any) -> object:  # noqa: ANN401 - whatever a command takes
+    async def ask(self, *command: Any) -> object:  # noqa: ANN401 - whatever a command takes
+        """Send one command, which names one key."""
         if self._client is None:
             raise ConnectionError("the cache is stopped")
         return await cast("Awaitable[object]", self._client.execute_command(*command))
@@ -129,8 +138,10 @@ class RedisBackend:
 def _read(url: str) -> tuple[str, bool]:
     """The URL as redis-py takes it, and whether it names a cluster."""
     parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    if parts.scheme not in _SCHEMES or not parts.hostname or "@" in parts.path:
         raise ValueError("not an address such as redis://:password@host:6379/0")
     query = dict(parse_qsl(parts.query))
     cluster = query.pop("cluster", "0") == "1"
+    if cluster and parts.path not in ("", "/", "/0"):
+        raise ValueError("a cluster has no numbered databases")
     return parts._replace(scheme=_SCHEMES[parts.scheme], query=urlencode(query)).geturl(), cluster

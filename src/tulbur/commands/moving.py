@@ -29,13 +29,13 @@ async def move_in(
 ) -> Mapping[str, Any]:
     """Import, then take over where that is wanted: the reports of both."""
     desk = tulbur.payments.desk
-    async with _opened(open_source(url)) as source, _keys(redis_url) as keys:
+    async with opened(open_source(url)) as source, _keys(redis_url) as keys:
         move = Move(desk, source, keys, cache_seconds=tulbur.payments.policy.session_ttl_seconds)
         total = await source.count()
-        with _progress("importing", total) as move.progress:
+        with progress("importing", total) as move.progress:
             reports = [await move.follow(dry_run=dry_run)]
         if take_over and not dry_run:
-            with _progress("taking over", total) as move.progress:
+            with progress("taking over", total) as move.progress:
                 reports.append(await move.take_over())
     return await _told(tulbur, reports, dry_run=dry_run)
 
@@ -46,8 +46,8 @@ async def rescue(tulbur: Tulbur, *, dry_run: bool, per_second: float) -> Mapping
     async def pause() -> None:
         await asyncio.sleep(1 / per_second)
 
-    with _progress("asking QPay", None) as progress:
-        report = await rescue_all(tulbur.payments.desk, pause=pause, dry_run=dry_run, progress=progress)
+    with progress("asking QPay", None) as told:
+        report = await rescue_all(tulbur.payments.desk, pause=pause, dry_run=dry_run, progress=told)
     return await _told(tulbur, [report], dry_run=dry_run)
 
 
@@ -62,7 +62,7 @@ async def _told(tulbur: Tulbur, reports: list[Report], *, dry_run: bool) -> Mapp
 
 
 @contextlib.asynccontextmanager
-async def _opened(source: Source) -> AsyncIterator[Source]:
+async def opened(source: Source) -> AsyncIterator[Source]:
     await source.start()
     try:
         yield source
@@ -86,7 +86,7 @@ async def _keys(url: str | None) -> AsyncIterator[Any]:
 
 
 @contextlib.contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, silence elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _rows: None
@@ -100,7 +100,7 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def print_move(found: Mapping[str, Any]) -> None:
     """The reports as tables, and what a person has to look at."""
     for report in found["reports"]:
-        _print_report(report)
+        print_report(report)
     total = found["account"]
     table = Table("old status", "where it stands now", "sessions", title="all sessions from the old shop")
     for status, states in total["by_status"].items():
@@ -111,7 +111,7 @@ def print_move(found: Mapping[str, Any]) -> None:
     out.print(f"money seen at QPay: {parts}; {_sums(total['balances'])}", markup=False)
 
 
-def _print_report(report: Mapping[str, Any]) -> None:
+def print_report(report: Mapping[str, Any]) -> None:
     table = Table("old status", "what was done", "rows", title=report["step"])
     for status, lines in report["by_status"].items():
         for what, count in lines.items():

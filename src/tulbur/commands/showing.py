@@ -242,6 +242,9 @@ def print_stats(stats: Mapping[str, Any]) -> None:
 # --- doctor ----------------------------------------------------------------------------------------------------------
 
 
+_FINE = {False: "[green]ok     [/green]", True: "[yellow]note   [/yellow]"}
+
+
 async def show_doctor(settings: Settings, *, as_json: bool) -> bool:
     """Print every finding as it is made; True when all is well."""
     from tulbur.commands.doctor import examine  # noqa: PLC0415
@@ -250,8 +253,8 @@ async def show_doctor(settings: Settings, *, as_json: bool) -> bool:
     async for finding in examine(settings):
         findings.append(finding)
         if not as_json:
-            mark = "[green]ok     [/green]" if finding.ok else "[red]problem[/red]"
-            out.print(f"{mark} {finding.check:11}", end=" ")
+            mark = "[red]problem[/red]" if not finding.ok else _FINE[bool(finding.remedy)]
+            out.print(f"{mark} {finding.check:14}", end=" ")
             out.print(finding.detail + (f" -> {finding.remedy}" if finding.remedy else ""), markup=False)
     ok = all(finding.ok for finding in findings)
     if as_json:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tulbur.core.later import Later
+
 
 class Custody(StrEnum):
     """Who may make the orders of a session: never two systems at once.
@@ -33,6 +35,7 @@ class Claim:
         payment_id: a payment it named; looked up like a callback's, never believed.
         token_digest: SHA-256 of the token in the callback address QPay has for it.
         review: why a person has to decide before it is taken over; "" when nobody has to.
+        checked: its processed invoices and orders were read with it; a key that is read alone does not replace that.
         taken_at: when it was taken over, None while it is followed.
     """
 
@@ -43,7 +46,9 @@ class Claim:
     payment_id: str = ""
     token_digest: str = ""
     review: str = ""
+    checked: bool = False
     taken_at: int | None = None
+    later: Later = ()
 
 
 def is_adoptable(custody: Custody, claim: Claim | None) -> bool:

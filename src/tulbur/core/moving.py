@@ -17,7 +17,7 @@ from typing import Any, Final
 from tulbur.core.custody import Claim, Custody, is_adoptable
 from tulbur.core.money import Mongo
 from tulbur.core.old_cart import OldCart, discount_for, read_cart
-from tulbur.core.orders import Order, orders_for
+from tulbur.core.old_orders import is_complete, paid_before, totals_of, unclear
 from tulbur.core.schedule import first_rung, waiting
 from tulbur.core.session import (
     MOVES,
@@ -39,6 +39,9 @@ from tulbur.errors import AmountMismatch, Conflict, Invalid
 
 OLD_TTL_SECONDS: Final = 600
 """How long the old shop kept a session that names no end."""
+
+LONGEST_DEADLINE_SECONDS: Final = 30 * 86_400
+"""The latest deadline of a session taken over, as of any other; a row may say the year 9999."""
 
 
 class OldStatus(StrEnum):
@@ -67,7 +70,8 @@ _OURS: Final[Mapping[OldStatus, Status]] = {
 class OldSession:
     """A `QPayPaymentSession` with what `QPayProcessedInvoice` and `orders` say of it; times in microseconds.
 
-    `orders` are the ones that exist, by shop ("" where the row names none).
+    `orders` are the ones that exist, by shop ("" where the row names none, with every id between commas). `doubt` is
+    why it cannot be told which exist; "" when it can.
     """
 
     id: str
@@ -88,12 +92,14 @@ class OldSession:
     ebarimt: Mapping[str, str] = field(default_factory=dict)
     token_digest: str = ""
     source: str = "database"
+    doubt: str = ""
+    checked: bool = True
 
     @property
     def digest(self) -> str:
         """Over everything the old shop would change; the times of a Redis key are ours, not its."""
         said = [self.id, self.user_id, self.amount, self.currency, self.payload, self.status.value]
-        said += [self.invoice_id, self.payment_id, sorted(self.orders.items()), self.source]
+        said += [self.invoice_id, self.payment_id, sorted(self.orders.items()), self.source, self.doubt]
         if self.source == "database":
             said += [self.updated_at, self.processed_at]
         return sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
@@ -110,6 +116,7 @@ def imported(old: OldSession, now: Micros) -> Session:
         payment_id=old.payment_id,
         token_digest=old.token_digest,
         review=review,
+        checked=old.checked,
     )
     session = Session(
         id=old.id,
@@ -132,8 +139,8 @@ def imported(old: OldSession, now: Micros) -> Session:
         custody=Custody.FOLLOWED,
         claim=claim,
     )
-    if not review and _is_complete(session):
-        session = _paid(session, old)
+    if not review and is_complete(old.orders, session.items):
+        session = paid_before(session, old.processed_at or old.updated_at)
     return session.with_news("session.imported", now, status=old.status.value, review=review)
 
 
@@ -142,18 +149,19 @@ def order_totals(old: OldSession) -> Mapping[str, Mongo]:
     session = imported(replace(old, orders={}), old.created_at)
     if session.claim is None or session.claim.review:
         return {}
-    return {order.shop_id: order.total for order in _orders(session, old.created_at)}
+    return totals_of(session)
 
 
 def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
     """The same session read again: what the old shop did since then is taken in; the hints and the story stay."""
     if stored.custody is not Custody.FOLLOWED or stored.claim is None or stored.claim.digest == old.digest:
         return stored
-    if old.source == "redis" and stored.claim.source == "database":
-        return stored  # the row says more than the key
-    fresh = imported(old, now)
-    if stored.status is Status.PAID:  # its orders are rows, and never change
-        after = replace(stored, claim=fresh.claim)
+    if (old.source == "redis" and stored.claim.source == "database") or (stored.claim.checked and not old.checked):
+        return stored  # what was read before says more
+    fresh = _again(stored, stored.claim, old, now)
+    if stored.status is Status.PAID and fresh.claim:  # its orders are rows, and never change: nothing is left to decide
+        attempts = _same_numbers(stored, fresh)
+        after = replace(stored, claim=replace(fresh.claim, review=""), attempts=attempts)
     else:
         after = replace(
             fresh,
@@ -166,11 +174,20 @@ def reimported(stored: Session, old: OldSession, now: Micros) -> Session:
             looks=stored.looks if is_adoptable(fresh.custody, fresh.claim) else (),
             asks=stored.asks,
             exceptions=stored.exceptions - {ExceptionName.REVIEW} | fresh.exceptions,
+            additions=stored.additions,
+            later=stored.later,
             version=stored.version,
             event_count=stored.event_count,
             news=(),
         )
     return after.with_news("session.imported", now, **fresh.news[0].data)
+
+
+def _again(stored: Session, claim: Claim, old: OldSession, now: Micros) -> Session:
+    """The row as it is imported now: an order counts as made, whoever took its row away, and is for the first payer."""
+    doubt = old.doubt or ("" if old.user_id == stored.user_id else "the payer is not the one it was imported with")
+    fresh = imported(replace(old, orders={**claim.orders, **old.orders}, doubt=doubt), now)
+    return replace(fresh, claim=replace(fresh.claim, digest=old.digest) if fresh.claim else None)
 
 
 def is_old_token(session: Session, token: str) -> bool:
@@ -237,9 +254,10 @@ def taken_over(session: Session, now: Micros, *, look_at: Micros, cache_seconds:
     if claim.payment_id and open_ and all(h.payment_id != claim.payment_id for h in hints):
         hints += (Hint(claim.payment_id, now),)
     looks = []
+    expires_at = min(session.expires_at, now + LONGEST_DEADLINE_SECONDS * SECOND)
     if session.status is Status.PENDING:
-        looks.append(Look(Reason.DEADLINE, max(look_at, session.expires_at)))
-    if open_ and claim.status != OldStatus.PENDING:
+        looks.append(Look(Reason.DEADLINE, max(look_at, expires_at)))
+    if open_ and not claim.status == session.status == Status.PENDING:
         looks.append(Look(Reason.SWEEP, look_at))
     if waiting(hints):
         looks.append(replace(first_rung(now), at=look_at))
@@ -247,6 +265,9 @@ def taken_over(session: Session, now: Micros, *, look_at: Micros, cache_seconds:
         session,
         custody=Custody.OURS,
         claim=replace(claim, taken_at=now),
+        expires_at=expires_at,
+        # A clock ahead of ours must not look like an answer that came after the take-over.
+        last_check_at=session.last_check_at if (session.last_check_at or 0) < now else None,
         hints=hints,
         looks=tuple(looks),
         cache_seconds=cache_seconds,
@@ -266,7 +287,7 @@ def _cart(old: OldSession) -> tuple[OldCart | None, str]:
         _checked(old.amount, cart)
     except Invalid as wrong:
         return cart, wrong.message
-    return cart, ""
+    return cart, old.doubt or unclear(old.orders, cart.items)
 
 
 def _checked(amount: Mongo, cart: OldCart) -> None:
@@ -307,35 +328,9 @@ def _same_numbers(stored: Session, fresh: Session) -> tuple[Invoice, ...]:
     """An invoice that got another id in the old shop is one attempt more: money may have reached either."""
     before, now = stored.attempts[-1], fresh.attempts[0]
     if before.id is None or before.id == now.id:
-        return (*stored.attempts[:-1], replace(now, number=before.number, sender_invoice_no=before.sender_invoice_no))
-    if now.id is None:
+        same = replace(now, number=before.number, sender_invoice_no=before.sender_invoice_no, later=before.later)
+        return (*stored.attempts[:-1], same)
+    if now.id is None or any(attempt.id == now.id for attempt in stored.attempts):
         return stored.attempts
     number = before.number + 1
     return (*stored.attempts, replace(now, number=number, sender_invoice_no=f"{fresh.id}/{number}"))
-
-
-def _is_complete(session: Session) -> bool:
-    """Whether the old shop made an order for every shop of the cart."""
-    claim, shops = session.claim, {item.shop_id for item in session.items} or {""}
-    if claim is None or not claim.orders:
-        return False
-    return "" in claim.orders or shops <= claim.orders.keys()
-
-
-def _paid(session: Session, old: OldSession) -> Session:
-    paid_at = old.processed_at or old.updated_at
-    attempts = tuple(replace(a, state=InvoiceState.PAID) if a.id else a for a in session.attempts)
-    orders = _orders(session, paid_at)
-    return replace(session, status=Status.PAID, orders=orders, paid_at=paid_at, attempts=attempts)
-
-
-def _orders(session: Session, now: Micros) -> tuple[Order, ...]:
-    return orders_for(
-        session.id,
-        amount=session.amount,
-        currency=session.currency,
-        items=session.items,
-        discount=session.discount,
-        shipping_amount=session.shipping_amount,
-        now=now,
-    )

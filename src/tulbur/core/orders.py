@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from tulbur.core.later import Later
 from tulbur.core.money import Mongo, is_whole_tugrik, spread
 from tulbur.errors import AmountMismatch, Invalid
 
@@ -21,6 +22,7 @@ class Item:
     quantity: int
     unit_price: Mongo
     options: Mapping[str, Any] = field(default_factory=dict)
+    later: Later = ()
 
     @property
     def total(self) -> Mongo:
@@ -34,6 +36,7 @@ class Discount:
     code: str
     amount: Mongo
     product_id: str | None = None
+    later: Later = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Order:
     currency: str
     items: tuple[Item, ...]
     created_at: int
+    later: Later = ()
 
 
 def check_cart(*, amount: Mongo, items: Sequence[Item], discount: Discount | None, shipping_amount: Mongo) -> None:

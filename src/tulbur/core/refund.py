@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tulbur.core.later import Later
 from tulbur.core.money import Mongo
 
 
@@ -39,6 +40,7 @@ class Refund:
     state: RefundState = RefundState.REQUESTED
     reference: str = ""
     note: str = ""
+    later: Later = ()
 
     @property
     def is_open(self) -> bool:

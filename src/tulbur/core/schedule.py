@@ -54,7 +54,7 @@ def counted(asks: Asks, reason: Reason, now: Micros) -> Asks:
     day = now // DAY
     counts = dict(asks.counts) if asks.day == day else {}
     counts[reason] = counts.get(reason, 0) + 1
-    return Asks(day=day, counts=counts, last_at=now, busy_until=now + BUSY_SECONDS * SECOND)
+    return replace(asks, day=day, counts=counts, last_at=now, busy_until=now + BUSY_SECONDS * SECOND)
 
 
 def renewal(now: Micros) -> Micros:

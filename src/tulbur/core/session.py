@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from tulbur.core.custody import Claim, Custody
+from tulbur.core.later import Later
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, Order
 from tulbur.core.refund import Refund
@@ -106,6 +107,7 @@ class Invoice:
     qr_image: str = ""
     short_url: str = ""
     links: tuple[Link, ...] = ()
+    later: Later = ()
 
 
 RECEIVED: Final = ("PARTIAL", "PAID", "REFUNDED")
@@ -142,6 +144,7 @@ class Payment:
     held: Mongo = 0
     refunds: tuple[Refund, ...] = ()
     assigned_by: str = ""
+    later: Later = ()
 
     @property
     def received(self) -> bool:
@@ -175,6 +178,7 @@ class Hint:
     payment_id: str
     seen_at: Micros
     state: HintState = HintState.WAITING
+    later: Later = ()
 
 
 class Reason(StrEnum):
@@ -195,6 +199,7 @@ class Look:
     at: Micros
     rung: int = 0
     tries: int = 0
+    later: Later = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Asks:
     counts: Mapping[str, int] = field(default_factory=dict)
     last_at: Micros = 0
     busy_until: Micros = 0
+    later: Later = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +243,10 @@ PUBLIC_EVENTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One checkout; `version` grows by one with every commit, `news` are the events not yet committed."""
+    """One checkout; `version` grows by one with every commit, `news` are the events not yet committed.
+
+    `additions` is 0, or the number of the later release whose fields are in `later`, here or further in.
+    """
 
     id: str
     user_id: str
@@ -270,6 +279,8 @@ class Session:
     blanked_at: Micros | None = None
     custody: Custody = Custody.OURS
     claim: Claim | None = None
+    additions: int = 0
+    later: Later = ()
     version: int = 0
     event_count: int = 0
     news: tuple[Event, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -71,7 +71,7 @@ class RedisKeys:
         await self._redis.aclose()
 
     async def read(self, session_ids: Sequence[str]) -> Sequence[Key]:
-        """These keys as they are now, in one round."""
+        """These keys as they are now, in one round; of one that is gone, `value` is None."""
         return await self._bounded(self._read([f"{PREFIX}{id_}".encode(errors="replace") for id_ in session_ids]))
 
     async def batches(self) -> AsyncIterator[Sequence[Key]]:
@@ -92,6 +92,10 @@ class RedisKeys:
             pipe.getrange(name, 0, MOST_PAYLOAD)
             pipe.pttl(name)
         answers = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            # A key of another type is none of theirs; any other error is no answer, and never "not there".
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
         return [
             Key(
                 session_id=name.decode(errors="replace").removeprefix(PREFIX),
@@ -141,7 +145,7 @@ class LiveKeys:
         if not key.is_theirs or key.value is None:
             return None
         try:
-            return redis_session(
+            read = redis_session(
                 key.session_id,
                 key.value,
                 now=self._clock(),
@@ -149,6 +153,7 @@ class LiveKeys:
                 processed=[],
                 orders=OrderRows({}),
             )
+            return replace(read, checked=False)
         except Invalid:
             return None
 

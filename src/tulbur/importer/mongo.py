@@ -71,8 +71,9 @@ class MongoSource:
 
     async def orders_of(self, user_ids: Sequence[str]) -> Sequence[Row]:
         fields = {"userId": 1, "shopId": 1, "total": 1, "createdAt": 1}
-        found = self._database[ORDERS].find({"userId": {"$in": _either(user_ids)}}, fields).limit(MOST_ORDERS)
-        return await bounded(found.to_list(), _ERRORS)
+        found = self._database[ORDERS].find({"userId": {"$in": _either(user_ids)}}, fields)
+        newest = found.sort([("createdAt", -1), ("_id", 1)]).limit(MOST_ORDERS)
+        return await bounded(newest.to_list(), _ERRORS)
 
     async def named(self, order_ids: Sequence[str]) -> Sequence[str]:
         found = self._database[PROCESSED].find({"orderIds": {"$in": _either(order_ids)}}, {"orderIds": 1})
@@ -92,5 +93,6 @@ class MongoSource:
 
 
 def _either(ids: Sequence[str]) -> list[object]:
-    """Each id as text, and as an ObjectId where it can be one."""
-    return [*ids, *(ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_))]
+    """Each id as text, and as an ObjectId or a number where it can be one."""
+    numbers = (int(id_) for id_ in ids if id_.isascii() and id_.isdigit() and len(id_) < 19)
+    return [*ids, *(ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)), *numbers]

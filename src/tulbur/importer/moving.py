@@ -7,21 +7,25 @@ already is unchanged. The source is only read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tulbur.core.custody import Custody
 from tulbur.core.moving import OldSession
 from tulbur.core.session import SECOND, Micros
 from tulbur.errors import Invalid
-from tulbur.importer.keys import Key, RedisKeys
-from tulbur.importer.loose import with_loose_orders
+from tulbur.importer.leaving import take_over_the_rest
+from tulbur.importer.loose import Loose
+from tulbur.importer.processed import belonging, belongs, order_rows, processed_of
 from tulbur.importer.report import Report
-from tulbur.importer.rows import OrderRows, Row, id_of, old_session, order_ids, plain, redis_session
+from tulbur.importer.rows import Row, id_of, old_session, plain, redis_payload, redis_session
 from tulbur.importer.sources import Source
 from tulbur.payments.desk import Desk
-from tulbur.payments.moving import Import, TakeOver, import_session, old_sessions, take_over, take_over_gone
+from tulbur.payments.moving import Import, TakeOver, import_session, take_over
+
+if TYPE_CHECKING:  # of an extra, and needed where there are keys alone
+    from tulbur.importer.keys import Key, RedisKeys
 
 AT_ONCE: Final = 8
 """Sessions stored at a time."""
@@ -47,8 +51,12 @@ class Move:
     keys: RedisKeys | None = None
     cache_seconds: int = 600
     progress: Callable[[int], None] = lambda _rows: None
+    loose: Loose = field(init=False)
     _looks: int = field(default=0, init=False)
     _told: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.loose = Loose(self.desk, self.source)
 
     async def follow(self, *, dry_run: bool) -> Report:
         """Import everything, or tell what would be."""
@@ -71,14 +79,14 @@ class Move:
         report = Report("take over")
 
         async def one(old: OldSession) -> TakeOver:
-            return await take_over(self.desk, old, look_at=self._next_look(), cache_seconds=self.cache_seconds)
+            return await take_over(self.desk, old, look_at=self.next_look(), cache_seconds=self.cache_seconds)
 
         async for batch in self._read(report):
             await self._each(report, batch, one)
-        await self._rest(report)
+        await take_over_the_rest(self, report, self._told)
         return report
 
-    def _next_look(self) -> Micros:
+    def next_look(self) -> Micros:
         self._looks += 1
         return self.desk.clock() + self._looks * SECOND // LOOKS_PER_SECOND
 
@@ -104,21 +112,22 @@ class Move:
     # --- reading
 
     async def _read(self, report: Report) -> AsyncIterator[Sequence[OldSession]]:
-        used: set[str] = set()
+        self._told.clear()
+        self.loose = Loose(self.desk, self.source)
         async for rows in self.source.sessions():
-            yield await with_loose_orders(self.source, report, await self._parsed(report, rows), used)
+            yield await self.loose.attached(report, await self._parsed(report, rows))
         if self.keys is not None:
             async for keys in self.keys.batches():
-                yield await with_loose_orders(self.source, report, await self._keyed(report, keys), used)
+                yield await self.loose.attached(report, await self._keyed(report, keys))
 
     async def _parsed(self, report: Report, rows: Sequence[Row]) -> Sequence[OldSession]:
-        processed = await self._processed(_texts(rows, "invoiceId"), _texts(rows, "sessionId"))
-        orders = await self._orders(processed)
+        processed = await processed_of(self.source, _texts(rows, "invoiceId"), _texts(rows, "sessionId"))
+        orders = await order_rows(self.source, processed)
         read = []
         for row in rows:
-            mine = [p for p in processed if _belongs(p, row)]
+            mine, doubt = belonging(processed, *_names(row))
             try:
-                old = old_session(row, mine, orders)
+                old = old_session(row, mine, orders, doubt)
             except Invalid as wrong:
                 self._unreadable(report, id_of(row), wrong)
                 continue
@@ -130,19 +139,25 @@ class Move:
         """The sessions that are in Redis alone."""
         ids = [key.session_id for key in keys]
         stored = {plain(row.get("sessionId")) for row in await self.source.known_sessions([], ids)}
-        processed = await self._processed([], ids)
-        orders = await self._orders(processed)
+        payloads = {key.session_id: redis_payload(key.value or b"") for key in keys}
+        processed = await processed_of(self.source, _texts(payloads.values(), "invoiceId"), ids)
+        orders = await order_rows(self.source, processed)
         read = []
         for key in {key.session_id: key for key in keys}.values():
             if key.session_id in stored or key.value is None or not key.is_theirs:
                 report.row_read()
                 report.row_skipped(_IN_DATABASE if key.session_id in stored else _NOT_THEIRS)
                 continue
-            mine = [p for p in processed if plain(p.get("sessionId")) == key.session_id]
-            now = self.desk.clock()
+            mine, doubt = belonging(processed, key.session_id, {plain(payloads[key.session_id].get("invoiceId"))})
             try:
                 old = redis_session(
-                    key.session_id, key.value, now=now, ttl_seconds=key.ttl_seconds, processed=mine, orders=orders
+                    key.session_id,
+                    key.value,
+                    now=self.desk.clock(),
+                    ttl_seconds=key.ttl_seconds,
+                    processed=mine,
+                    orders=orders,
+                    doubt=doubt,
                 )
             except Invalid as wrong:
                 self._unreadable(report, key.session_id, wrong)
@@ -156,47 +171,22 @@ class Move:
         report.row_skipped(f"{_UNREADABLE}: {wrong.message}")
         report.amiss(id_, _UNREADABLE, wrong.message)
 
-    async def _processed(self, invoice_ids: Sequence[str], session_ids: Sequence[str]) -> Sequence[Row]:
-        return await self.source.processed_for(invoice_ids, session_ids) if invoice_ids or session_ids else []
-
-    async def _orders(self, processed: Sequence[Row]) -> OrderRows:
-        named = order_ids(processed)
-        rows = await self.source.orders(named) if named else {}
-        return OrderRows(rows or {}, readable=rows is not None)
-
     async def _orphans(self, report: Report) -> None:
         """Processed invoices whose session is gone: there is no cart to take in, so they are only told."""
         async for rows in self.source.processed():
             invoice_ids, session_ids = _texts(rows, "invoiceId"), _texts(rows, "sessionId")
             sessions = await self.source.known_sessions(invoice_ids, session_ids)
             for row in rows:
-                if not any(_belongs(row, session) for session in sessions):
+                if not any(belongs(row, *_names(session)) for session in sessions):
                     report.row_read()
                     report.row_skipped(_NO_SESSION)
 
-    # --- what is left
 
-    async def _rest(self, report: Report) -> None:
-        """Sessions that no source names any more, and the ones a person has to decide."""
-        async for session in old_sessions(self.desk):
-            if session.custody is not Custody.FOLLOWED or session.claim is None:
-                continue
-            if await take_over_gone(self.desk, session, look_at=self._next_look(), cache_seconds=self.cache_seconds):
-                report.row_read(session.amount, session.currency)
-                report.row_done(session.claim.status, "ended in Redis, taken over", session.amount, session.currency)
-            elif session.id not in self._told:
-                report.amiss(session.id, "still followed", session.claim.review or "changed or gone in the source")
+def _names(row: Row) -> tuple[Any, set[Any]]:
+    """A session's id, and its invoice."""
+    return plain(row.get("sessionId")), {plain(row.get("invoiceId"))}
 
 
-def _texts(rows: Sequence[Row], name: str) -> list[str]:
+def _texts(rows: Iterable[Row], name: str) -> list[str]:
     found = (plain(row.get(name)) for row in rows)
     return list(dict.fromkeys(text for text in found if isinstance(text, str) and text))
-
-
-def _belongs(processed: Row, session: Row) -> bool:
-    """By the session it names, else by its invoice."""
-    named = plain(processed.get("sessionId"))
-    if named:
-        return bool(named == plain(session.get("sessionId")))
-    invoice = plain(processed.get("invoiceId"))
-    return bool(invoice) and bool(invoice == plain(session.get("invoiceId")))

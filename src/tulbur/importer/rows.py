@@ -25,6 +25,8 @@ LONGEST_CURRENCY: Final = 8
 MOST_PAYLOAD: Final = 1024 * 1024
 MOST_ORDERS: Final = 1000
 
+UNKNOWN_ORDERS: Final = "whether its orders were made cannot be looked up: there is no table of orders"
+
 _EBARIMT: Final = {"ebarimtStatus": "status", "ebarimtReceiptId": "receiptId", "ebarimtQrData": "qrData"}
 
 
@@ -39,7 +41,7 @@ class OrderRows:
 def id_of(row: Row) -> str:
     """A row's own id, for reports; "" where it has none that can be printed."""
     found = plain(row.get("_id", row.get("id")))
-    return found[:LONGEST_SESSION_ID] if isinstance(found, str) else ""
+    return str(found)[:LONGEST_SESSION_ID] if isinstance(found, str | int) else ""
 
 
 def order_ids(processed: Iterable[Row]) -> list[str]:
@@ -48,14 +50,14 @@ def order_ids(processed: Iterable[Row]) -> list[str]:
     for row in processed:
         listed = plain(row.get("orderIds"))
         if isinstance(listed, str):
-            listed = _json(listed)
+            listed = _listed(listed)
         if isinstance(listed, list):
             named.update(dict.fromkeys(str(id_) for id_ in listed[:MOST_ORDERS] if isinstance(id_, str | int) and id_))
     return list(named)
 
 
-def old_session(row: Row, processed: Sequence[Row], orders: OrderRows) -> OldSession:
-    """Read one `QPayPaymentSession` with its processed invoices.
+def old_session(row: Row, processed: Sequence[Row], orders: OrderRows, doubt: str = "") -> OldSession:
+    """Read one `QPayPaymentSession` with its processed invoices; `doubt` is why they need a person.
 
     Raises:
         Invalid: it cannot be a session; the sentence holds nothing of the row but the field's name.
@@ -64,14 +66,15 @@ def old_session(row: Row, processed: Sequence[Row], orders: OrderRows) -> OldSes
     created = micros(row.get("createdAt"), "createdAt") or _born(row) or updated
     if created is None or updated is None:
         raise Invalid("createdAt is missing")
-    token = _text(row, "callbackToken")
+    token, status = _text(row, "callbackToken"), _status(row)
+    worked_on = bool(processed) or status in (OldStatus.PAID, OldStatus.PROCESSED)
     return OldSession(
         id=_needed(row, "sessionId", LONGEST_SESSION_ID),
         user_id=_needed(row, "userId"),
         amount=_amount(row),
         currency=_text(row, "currency", LONGEST_CURRENCY).upper() or "MNT",
         payload=_payload(row.get("payload")),
-        status=_status(row),
+        status=status,
         invoice_id=_text(row, "invoiceId"),
         payment_id=_text(row, "paymentId"),
         created_at=created,
@@ -79,22 +82,30 @@ def old_session(row: Row, processed: Sequence[Row], orders: OrderRows) -> OldSes
         expires_at=micros(row.get("expiresAt"), "expiresAt"),
         last_check_at=micros(row.get("lastCheckAt"), "lastCheckAt"),
         cancelled_at=micros(row.get("cancelledAt"), "cancelledAt"),
-        processed_at=next((at for p in processed if (at := micros(p.get("processedAt"), "processedAt"))), None),
-        orders=_orders(order_ids(processed), orders),
+        processed_at=processed_at(processed),
+        orders=orders_by_shop(processed, orders),
+        doubt=doubt or (_doubt(processed, orders) if worked_on else ""),
         ebarimt={ours: text for name, ours in _EBARIMT.items() if (text := _text(row, name, 4096))},
         token_digest=sha256(token.encode()).hexdigest() if token else "",
     )
 
 
 def redis_session(
-    session_id: str, value: bytes, *, now: Micros, ttl_seconds: int | None, processed: Sequence[Row], orders: OrderRows
+    session_id: str,
+    value: bytes,
+    *,
+    now: Micros,
+    ttl_seconds: int | None,
+    processed: Sequence[Row],
+    orders: OrderRows,
+    doubt: str = "",
 ) -> OldSession:
     """Read the session JSON of one `payment-session:*` key; its times are the key's.
 
     Raises:
         Invalid: it is none of the old shop's.
     """
-    payload = _payload(value.decode(errors="replace"))
+    payload = redis_payload(value)
     if "cart" not in payload and "totalAmount" not in payload:
         raise Invalid("no session of the old shop's")
     token = _text(payload, "callbackToken")
@@ -109,11 +120,43 @@ def redis_session(
         created_at=now,
         updated_at=now,
         expires_at=None if ttl_seconds is None else now + ttl_seconds * SECOND,
-        processed_at=next((at for p in processed if (at := micros(p.get("processedAt"), "processedAt"))), None),
-        orders=_orders(order_ids(processed), orders),
+        processed_at=processed_at(processed),
+        orders=orders_by_shop(processed, orders),
+        doubt=doubt or (_doubt(processed, orders) if processed else ""),
         token_digest=sha256(token.encode()).hexdigest() if token else "",
         source="redis",
     )
+
+
+def redis_payload(value: bytes) -> Mapping[str, Any]:
+    """The session JSON of one key; empty when it is none."""
+    return _payload(value.decode(errors="replace"))
+
+
+def processed_at(processed: Iterable[Row]) -> Micros | None:
+    """When the old shop was through with a session first."""
+    return min((at for p in processed if (at := micros(p.get("processedAt"), "processedAt"))), default=None)
+
+
+def orders_by_shop(processed: Iterable[Row], orders: OrderRows) -> Mapping[str, str]:
+    """The orders these name, by shop: the ones that exist, or all of them where that cannot be looked up.
+
+    "" where the shop is not told, then with every such order's id, so that they can be counted.
+    """
+    named = order_ids(processed)
+    if not orders.readable:
+        return {"": ",".join(named)} if named else {}
+    found: dict[str, str] = {}
+    for id_ in named:
+        row = orders.rows.get(id_)
+        if row is None:
+            continue
+        shop = old_text(plain(row.get("shopId")), "shopId")
+        if shop:
+            found.setdefault(shop, id_)
+        else:
+            found[""] = f"{found['']},{id_}" if "" in found else id_
+    return found
 
 
 def plain(value: Any, depth: int = MOST_DEPTH + 4) -> Any:  # noqa: ANN401 - whatever a driver returns
@@ -180,12 +223,13 @@ def _status(row: Row) -> OldStatus:
 
 
 def _payload(value: object) -> Mapping[str, Any]:
-    """The session JSON, from a document or from text; what is no object is an empty cart, for a person to look at."""
+    """The session JSON, from a document or from text; what is none, or too long, is an empty cart, for a person."""
     for _ in range(2):  # some wrote the text of a text
         if isinstance(value, str):
             value = _json(value)
     found = plain(value)
-    return found if isinstance(found, dict) else {}
+    fits = isinstance(found, dict) and len(json.dumps(found, default=str)) <= MOST_PAYLOAD
+    return found if fits else {}
 
 
 def _json(text: str) -> object:
@@ -197,13 +241,15 @@ def _json(text: str) -> object:
         return None
 
 
-def _orders(named: Sequence[str], orders: OrderRows) -> Mapping[str, str]:
-    """Orders by shop: the ones that exist, or the ones that are named where that cannot be looked up."""
-    if not orders.readable:
-        return {"": ",".join(named)} if named else {}
-    found: dict[str, str] = {}
-    for id_ in named:
-        row = orders.rows.get(id_)
-        if row is not None:
-            found.setdefault(old_text(plain(row.get("shopId")), "shopId"), id_)
-    return found
+def _doubt(processed: Iterable[Row], orders: OrderRows) -> str:
+    """Why it cannot be told whether the old shop, which has worked on a session, made its orders."""
+    return "" if orders.readable or order_ids(processed) else UNKNOWN_ORDERS
+
+
+def _listed(text: str) -> object:
+    """Ids in a column of text: JSON, or one after the other between commas."""
+    found = _json(text)
+    if isinstance(found, list):
+        return found
+    given = found if isinstance(found, str) else text  # an id of digits alone reads as a number
+    return [] if given == "null" else [id_ for each in given.split(",") if (id_ := each.strip(" {}\"'"))]

@@ -7,7 +7,22 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from sqlalchemy import Connection, Select, Text, cast, column, func, inspect, literal_column, or_, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    Text,
+    cast,
+    column,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -45,6 +60,7 @@ class SqlSource:
         )
         self._open: AsyncConnection | None = None
         self._columns: Mapping[str, frozenset[str]] = {}
+        self._no_text: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         self._open = await bounded(self._engine.connect(), _ERRORS)
@@ -87,7 +103,7 @@ class SqlSource:
             return None
         orders = self._table(ORDERS)
         wanted = [orders.c[name] for name in ("id", "shopId") if name in orders.c]
-        rows = await self._rows(select(*wanted).where(orders.c.id.in_(ids)))
+        rows = await self._rows(select(*wanted).where(self._among(orders.c.id, ids)))
         return {id_of(row): row for row in rows}
 
     async def orders_of(self, user_ids: Sequence[str]) -> Sequence[Row]:
@@ -95,7 +111,7 @@ class SqlSource:
         if not set(wanted) <= self._columns.get(ORDERS, frozenset()):
             return []
         orders = self._table(ORDERS)
-        query = select(*(orders.c[name] for name in wanted)).where(orders.c.userId.in_(user_ids))
+        query = select(*(orders.c[name] for name in wanted)).where(self._among(orders.c.userId, user_ids))
         return await self._rows(query.order_by(orders.c.createdAt.desc()).limit(MOST_ORDERS))
 
     async def named(self, order_ids: Sequence[str]) -> Sequence[str]:
@@ -119,7 +135,13 @@ class SqlSource:
         """The columns there are, for a schema may be older than the last of them."""
         found = inspect(connection)
         names = set(found.get_table_names(schema=self._schema)) & {SESSIONS, PROCESSED, ORDERS}
-        return {n: frozenset(c["name"] for c in found.get_columns(n, schema=self._schema)) for n in names}
+        columns = {name: found.get_columns(name, schema=self._schema) for name in names}
+        self._no_text = frozenset(c["name"] for c in columns.get(ORDERS, []) if not isinstance(c["type"], String))
+        return {name: frozenset(c["name"] for c in listed) for name, listed in columns.items()}
+
+    def _among(self, ids: ColumnElement[Any], wanted: Sequence[str]) -> ColumnElement[bool]:
+        """Numbers and UUIDs are compared by their text; text as it is, for that has an index."""
+        return (cast(ids, Text) if getattr(ids, "name", "") in self._no_text else ids).in_(wanted)
 
     def _table(self, name: str) -> TableClause:
         return table(name, *(column(each) for each in sorted(self._columns[name])), schema=self._schema)

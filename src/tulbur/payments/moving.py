@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from tulbur.core.custody import Custody
+from tulbur.core.ending import ended
 from tulbur.core.moving import OldSession, OldStatus, imported, reimported, taken_over
-from tulbur.core.session import Micros, Reason, Session, Status
+from tulbur.core.session import SECOND, Micros, Reason, Session, Status
 from tulbur.errors import Conflict, SessionExists, StoreUnavailable
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import settle
 from tulbur.ports import MOST_ROWS, Committed, SessionQuery
+
+GONE_SECONDS: Final = 60
+"""How long after the end of its key the old shop may go on with a session it had read before."""
 
 
 class Import(StrEnum):
@@ -44,6 +48,7 @@ class Rescue(StrEnum):
     ORDERED = "orders made now"
     UNPAID = "not paid at QPay"
     UNPROVEN = "called paid by the old shop, QPay shows no full payment"
+    NO_INVOICE = "no invoice to ask QPay about"
     SILENT = "QPay did not answer"
     WAITS = "another question is under way"
 
@@ -108,22 +113,51 @@ async def take_over(desk: Desk, old: OldSession, *, look_at: Micros, cache_secon
             return TakeOver.OURS
         if stored.claim.digest != old.digest:
             return TakeOver.CHANGED
-        if await _taken(desk, stored, look_at, cache_seconds):
+        if await _taken(desk, stored, stored, look_at, cache_seconds):
             return TakeOver.REVIEW if stored.claim.review else TakeOver.TAKEN_OVER
     raise StoreUnavailable("the session is being changed too often; try again")
 
 
-async def take_over_gone(desk: Desk, session: Session, *, look_at: Micros, cache_seconds: int) -> bool:
-    """A session that lived in the old shop's Redis alone and ended there: nobody else can make its orders any more."""
-    claim = session.claim
-    gone = claim is not None and claim.source == "redis" and session.expires_at <= desk.clock()
-    if not gone or session.custody is not Custody.FOLLOWED or (claim and claim.review):
-        return False
-    return await _taken(desk, session, look_at, cache_seconds)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What the old shop has left, in its database, of a session that its Redis holds no more."""
+
+    orders: Mapping[str, str] = field(default_factory=dict)
+    processed_at: Micros | None = None
+    doubt: str = ""
 
 
-async def _taken(desk: Desk, stored: Session, look_at: Micros, cache_seconds: int) -> bool:
-    after = taken_over(stored, desk.clock(), look_at=look_at, cache_seconds=cache_seconds)
+async def take_over_gone(desk: Desk, session_id: str, left: Left, *, look_at: Micros, cache_seconds: int) -> str:
+    """A session of the old shop's Redis alone that is gone there; why it is not ours yet, "" when it is.
+
+    With all its orders it is ours at once. A key may have vanished before its time while the old shop works on what it
+    had read, so that anything else waits until the key would have ended, and a minute more.
+    """
+    for _ in range(MOST_COMMITS):
+        stored = await desk.stored(session_id)
+        now = desk.clock()
+        if stored.custody is not Custody.FOLLOWED:
+            return ""
+        ready = ended(stored, left.orders, left.processed_at, now, left.doubt)
+        review = ready.claim.review if ready.claim else ""
+        if not review and ready.status is not Status.PAID and now < stored.expires_at + GONE_SECONDS * SECOND:
+            return "gone from Redis before its time; run it again when its time is over"
+        if await _taken(desk, stored, ready, look_at, cache_seconds):
+            return review
+    raise StoreUnavailable("the session is being changed too often; try again")
+
+
+async def take_over_complete(desk: Desk, session_id: str, *, look_at: Micros, cache_seconds: int) -> None:
+    """A session with all its orders that no source names any more: nobody can make them again."""
+    for _ in range(MOST_COMMITS):
+        stored = await desk.stored(session_id)
+        if stored.status is not Status.PAID or await _taken(desk, stored, stored, look_at, cache_seconds):
+            return
+    raise StoreUnavailable("the session is being changed too often; try again")
+
+
+async def _taken(desk: Desk, stored: Session, ready: Session, look_at: Micros, cache_seconds: int) -> bool:
+    after = taken_over(ready, desk.clock(), look_at=look_at, cache_seconds=cache_seconds)
     return after is stored or await desk.commit(stored, after) is Committed.WON
 
 
@@ -146,7 +180,9 @@ async def rescue(desk: Desk, session: Session) -> Rescue:
         return Rescue.SILENT
     claim = session.claim
     called_paid = claim is not None and claim.status in (OldStatus.PAID, OldStatus.PROCESSED)
-    return Rescue.UNPROVEN if called_paid else Rescue.UNPAID
+    if called_paid:
+        return Rescue.UNPROVEN
+    return Rescue.UNPAID if looked.session.asked_about or looked.session.hints else Rescue.NO_INVOICE
 
 
 _OPEN: Final = (Status.PENDING, Status.EXPIRED, Status.CANCELLED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tulbur.core import steps
+from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, check_cart
 from tulbur.core.session import SECOND, InvoiceState, Reason, Session, Status
@@ -115,7 +116,8 @@ async def _repeated(desk: Desk, request: OpenRequest, session_id: str) -> Sessio
     if before.body_digest != request.body_digest:
         raise IdempotencyMismatch
     now = desk.clock()
-    if before.status is not Status.PENDING or before.payable or now >= before.expires_at:
+    theirs = before.custody is not Custody.OURS  # handed over: the old shop would not know of another invoice
+    if theirs or before.status is not Status.PENDING or before.payable or now >= before.expires_at:
         return before
     latest = before.attempts[-1]
     if latest.state is InvoiceState.CREATING and now < latest.deadline:

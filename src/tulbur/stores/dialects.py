@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -197,17 +198,18 @@ _POSTGRESQL: Final = _Errors(
     lost=frozenset({"57P01", "57P02", "57P05", "25P03", "25P04", "08000", "08003", "08006", "08007", "25006"}),
     undone=frozenset({"40001", "40P01", "23505"}),
     messages={
-        "28P01": "it refuses this user or password: correct DATABASE_URL",
-        "28000": "it refuses this user, or wants TLS: correct DATABASE_URL",
+        "28P01": "it refuses this user or password: correct them in DATABASE_URL",
+        "28000": "it refuses this user from here, or wants TLS: add sslmode=require to DATABASE_URL, or name this host "
+        "in its pg_hba.conf",
         "3D000": "there is no database of that name: create it, or correct DATABASE_URL",
-        "42501": "this user may not do that: grant it the rights on its database",
-        "25006": "the database cannot be written: it is read-only",
+        "42501": "this user may not do that: grant it all rights on tulbur's tables",
+        "25006": "the database is read-only, as a standby is: name the primary in DATABASE_URL",
         "40P01": "transactions got in each other's way too often",
         "40001": "transactions got in each other's way too often",
         "55P03": "another process holds the database locked",
-        "53100": "the disk is full",
+        "53100": "its disk is full: make room there",
         "53300": "it takes no more connections: raise max_connections, or run fewer processes",
-        "57P03": "it is starting or stopping",
+        "57P03": "it is starting or stopping: wait, or see its log",
     },
 )
 _MYSQL: Final = _Errors(
@@ -219,19 +221,22 @@ _MYSQL: Final = _Errors(
     messages={
         1047: "this node of the cluster has no majority, or is not ready yet",
         1044: "this user may not use that database: correct DATABASE_URL, or grant it the rights",
-        1045: "it refuses this user or password: correct DATABASE_URL",
-        1698: "it refuses this user or password: correct DATABASE_URL",
+        1045: "it refuses this user or password: correct them in DATABASE_URL; if it takes only TLS, "
+        "add ssl_mode=required",
+        1698: "it refuses this user or password: correct them in DATABASE_URL",
+        1130: "it lets nobody in from this machine: grant that to the user of DATABASE_URL",
+        3159: "it takes connections with TLS only: add ssl_mode=required to DATABASE_URL",
         1049: "there is no database of that name: create it, or correct DATABASE_URL",
-        1142: "this user may not do that: grant it the rights on its database",
-        1021: "the disk is full",
-        1114: "the disk is full",
+        1142: "this user may not do that: grant it all rights on tulbur's tables",
+        1021: "its disk is full: make room there",
+        1114: "its disk is full: make room there",
         1040: "it takes no more connections: raise max_connections, or run fewer processes",
         1203: "it takes no more connections: raise max_connections, or run fewer processes",
         1205: "another process holds the database locked",
         1213: "transactions got in each other's way too often",
-        1290: "the database cannot be written: it is read-only",
-        1792: "the database cannot be written: it is read-only",
-        1836: "the database cannot be written: it is read-only",
+        1290: "the database is read-only, as a replica is: name the primary in DATABASE_URL",
+        1792: "the database is read-only, as a replica is: name the primary in DATABASE_URL",
+        1836: "the database is read-only, as a replica is: name the primary in DATABASE_URL",
     },
 )
 
@@ -261,21 +266,39 @@ def is_undone(error: BaseException) -> bool:
     return found in _errors(found).undone
 
 
+_CLASSES: Final[Mapping[str, str]] = {
+    # asyncpg found no host that is what we ask for.
+    "TargetServerAttributeNotMatched": _POSTGRESQL.messages["25006"],
+}
+_SILENT: Final = "it does not answer in time: see whether it is overloaded, or something else listens there"
+
+
 def explained(error: BaseException) -> str:
     """The error in our words and without anything the database quoted."""
     found = code(error)
-    known = _errors(found).messages.get(found)
+    known = _errors(found).messages.get(found) or _CLASSES.get(type(error).__name__)
     if known:
         return known
     if isinstance(error, TimeoutError):
-        return "it does not answer in time"
+        return _SILENT
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     cause = original.__cause__ or original
     if verdict(error) is Verdict.LOST and not isinstance(cause, OSError):
         return "the connection was lost, or it did not answer in time"
     if isinstance(cause, OSError):
-        return f"it cannot be reached ({_reason(cause)})"
+        return _unconnected(cause)
     return f"it refused: {type(cause).__name__}" + (f" ({found})" if found else "")
+
+
+def _unconnected(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        told = getattr(error, "verify_message", "")
+        if not told:
+            return "it speaks no TLS as DATABASE_URL asks for: set TLS up there, or take that out"
+        return f"its certificate is not accepted ({told}): name its authority in DATABASE_URL, or renew it"
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return "it has no TLS, which DATABASE_URL asks for: set TLS up there, or take that out"
+    return f"it cannot be reached ({_reason(error)})"
 
 
 def _reason(error: OSError) -> str:

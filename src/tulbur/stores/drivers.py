@@ -81,6 +81,10 @@ def read(url: str) -> Address:
         _ = None if "," in parts.netloc else parts.port
     except ValueError:
         raise SettingsError(f"DATABASE_URL cannot be read; write {kind}://user:password@host/database.") from None
+    if "@" in address.url.partition("://")[2].partition("/")[2]:
+        raise SettingsError(
+            "DATABASE_URL has an @ behind its host: write @, /, : and % in a password as %40, %2F, %3A and %25."
+        )
     if not address.database or "/" in address.database:
         raise SettingsError(f"DATABASE_URL names no database; write {kind}://user:password@host/database.")
     if kind == "mysql":

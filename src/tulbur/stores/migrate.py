@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, inspect, text
 
-from tulbur.errors import Conflict, SettingsError
+from tulbur.errors import Conflict, SchemaUnusable, SettingsError
 from tulbur.stores.backup import restore as restored
 from tulbur.stores.places import Place, place
 from tulbur.stores.schema import VERSION_TABLE
@@ -140,11 +140,11 @@ def check(connection: Connection) -> None:
     """Return when this code can use the schema.
 
     Raises:
-        SettingsError: the schema is too old, or made by a newer release that excludes this one.
+        SchemaUnusable: the schema is too old, or made by a newer release that excludes this one.
     """
     current = _current(connection)
     if current is None:
-        raise SettingsError("the database has no tables of this release yet: run `tulbur migrate`")
+        raise SchemaUnusable("the database has no tables of this release yet: run `tulbur migrate`")
     refuse_unusable(current)
 
 
@@ -152,15 +152,15 @@ def refuse_unusable(current: str, head: str = HEAD, oldest: int = SCHEMA_MIN) ->
     """Return when code whose newest revision is `head` can use a schema at revision `current`.
 
     Raises:
-        SettingsError: it is too old, or made by a newer release that excludes this one.
+        SchemaUnusable: it is too old, or made by a newer release that excludes this one.
     """
     if current == head:
         return
     parts = _REVISION.fullmatch(current)
     if parts is None or int(parts[2]) > int(head[:4]):
-        raise SettingsError("a newer release of tulbur made this database's schema: run that release, or a newer one")
+        raise SchemaUnusable("a newer release of tulbur made this database's schema: run that release, or a newer one")
     if int(parts[1]) < oldest:
-        raise SettingsError("the database's schema is older than this release needs: run `tulbur migrate`")
+        raise SchemaUnusable("the database's schema is older than this release needs: run `tulbur migrate`")
 
 
 def _current(connection: Connection) -> str | None:

@@ -160,7 +160,7 @@ class MongoStore:
             for status, before in cutoffs.items():
                 if room := page(limit) - len(over):
                     found = await reads.finished(work, status, before, room)
-                    over += [Change(session, blanked(session, now), commit_id) for session in found]
+                    over += [Change(session, blanked(session, now), commit_id) for session in _readable(found)]
             return len(await writes.commit_all(work, over))
 
         return await self._link.write(blank)

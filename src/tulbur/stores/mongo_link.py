@@ -290,11 +290,11 @@ def check_server(hello: Document) -> None:
     """Refuse a server that cannot keep what we promise."""
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise SettingsError(
-            "DATABASE_URL: this MongoDB runs without a replica set and so has no transactions; "
+            "DATABASE_URL names a MongoDB without a replica set, which has no transactions: "
             "start it with --replSet and run rs.initiate(), one member is enough."
         )
     if hello["maxWireVersion"] < WIRE_VERSION:
-        raise SettingsError("DATABASE_URL: MongoDB 6.0 or later is needed.")
+        raise SettingsError("DATABASE_URL names a MongoDB that is too old: 6.0 or later is needed.")
 
 
 async def _pause(attempt: int) -> None:

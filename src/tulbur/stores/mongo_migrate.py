@@ -23,7 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from tulbur.errors import Conflict, SettingsError, StoreUnavailable
+from tulbur.errors import Conflict, SchemaUnusable, SettingsError, StoreUnavailable
 from tulbur.stores.migrate import SchemaStatus, refuse_unusable
 from tulbur.stores.mongo_documents import Document
 from tulbur.stores.mongo_errors import refused_start, translated
@@ -79,7 +79,7 @@ def up(url: str) -> SchemaStatus:
         SettingsError: a newer release made this schema, or DATABASE_URL is wrong.
         StoreUnavailable: the server does not answer, or the lock was not to be had.
     """
-    with _opened(url) as database, _locked(database):
+    with opened(url) as database, _locked(database):
         current = _current(database)
         if current is not None and current not in _revisions():
             refuse_unusable(current, HEAD, SCHEMA_MIN)
@@ -101,7 +101,7 @@ def down(url: str, *, confirm: str, stamp: str, folder: Path | None = None) -> P
     name = database_name(url)
     if confirm != name:
         raise Conflict(f"the database is called {name}: confirm with this name")
-    with _opened(url) as database, _locked(database):
+    with opened(url) as database, _locked(database):
         current = _current(database)
         if current is None:
             raise Conflict(f"there are no collections of tulbur in {name}")
@@ -116,7 +116,7 @@ def down(url: str, *, confirm: str, stamp: str, folder: Path | None = None) -> P
 
 def status(url: str) -> SchemaStatus:
     """Which revision the database has, and which are still to come."""
-    with _opened(url) as database:
+    with opened(url) as database:
         return _status(database)
 
 
@@ -124,11 +124,11 @@ async def check(work: Work) -> None:
     """Return when this code can use the schema.
 
     Raises:
-        SettingsError: the schema is too old, or made by a newer release that excludes this one.
+        SchemaUnusable: the schema is too old, or made by a newer release that excludes this one.
     """
     found = await work[SCHEMA].find_one({"_id": "revision"})
     if found is None:
-        raise SettingsError("the database has no collections of this release yet: run `tulbur migrate`")
+        raise SchemaUnusable("the database has no collections of this release yet: run `tulbur migrate`")
     refuse_unusable(str(found["revision"]), HEAD, SCHEMA_MIN)
 
 
@@ -156,7 +156,13 @@ def _status(database: _Db) -> SchemaStatus:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[_Db]:
+def opened(url: str) -> Iterator[_Db]:
+    """The database of a URL.
+
+    Raises:
+        SettingsError: DATABASE_URL is wrong.
+        StoreUnavailable: the server does not answer.
+    """
     try:
         client: MongoClient[Document] = MongoClient(url, **client_options(url))
     except (PyMongoError, ValueError) as error:

@@ -91,8 +91,8 @@ async def history(work: Work, session_id: str, count: int) -> list[Event]:
     return [rows.read_event(plain(one)) for one in await found.to_list(count)]
 
 
-async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Session]:
-    """Sessions to blank, untouched for the longest time first; `count` is one or more."""
+async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Document]:
+    """The documents of sessions to blank, untouched for the longest time first; `count` is one or more."""
     found = await work[schema.SESSIONS].aggregate(
         [
             {
@@ -112,7 +112,7 @@ async def finished(work: Work, status: Status, before: Micros, count: int) -> li
         hint="blank",
         session=work.session,
     )
-    return [documents.read_session(one) for one in await found.to_list(count)]
+    return await found.to_list(count)
 
 
 async def token_get(work: Work, login: str) -> StoredToken | None:

@@ -108,7 +108,9 @@ async def record_unmatched(work: Work, unmatched: Unmatched) -> bool:
         await payments.insert_one(documents.unmatched_document(unmatched), session=work.session)
     elif known["session_id"] is None:
         more = rows.merged(rows.read_unmatched(documents.plain(known)), unmatched)
-        await payments.replace_one(key, documents.unmatched_document(more), session=work.session)
+        # Set, never replaced: a later release may keep more in it.
+        values = {name: value for name, value in documents.unmatched_document(more).items() if name != "_id"}
+        await payments.update_one(key, {"$set": values}, session=work.session)
     return known is None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, exists, not_, select
 from sqlalchemy.exc import IntegrityError
@@ -178,7 +178,7 @@ def claim_due(
     return list(_readable(found))
 
 
-def _readable(found: Sequence[Row[str, bytes, int]]) -> Iterator[Session]:
+def _readable(found: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Session]:
     for row in found:
         # One that cannot be read must not keep the others from their work; whoever asks for it by its id is told.
         with suppress(StoreUnavailable):
@@ -189,8 +189,7 @@ def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micr
     """Blank finished sessions status by status, those untouched for the longest time first."""
     done = 0
     for status, before in cutoffs.items():
-        for row in _finished(connection, status, before, page(limit) - done):
-            session = rows.read_session(row.document, row.version)
+        for session in _readable(_finished(connection, status, before, page(limit) - done)):
             done += commit(connection, Change(session, blanked(session, now), commit_id)) is Committed.WON
     return done
 

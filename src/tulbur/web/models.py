@@ -150,7 +150,7 @@ class Stats(_Shape):
 
     sessions: int
     by_status: dict[Status, int]
-    by_exception: dict[ExceptionName, int]
+    by_exception: dict[str, int]
     created_24h: int
     orders: int
     refund_due: RefundDue
