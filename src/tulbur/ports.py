@@ -387,6 +387,14 @@ class Cancelling(StrEnum):
     NOT_FOUND = "not_found"
 
 
+class GivingBack(StrEnum):
+    """What QPay answered to giving a payment back; whether it did so, the payment tells."""
+
+    ACCEPTED = "accepted"
+    SETTLED = "settled"
+    NOT_FOUND = "not_found"
+
+
 class Provider(Protocol):
     """QPay. Every method raises ProviderUnavailable when it got no answer and ProviderRefused for a key."""
 
@@ -409,6 +417,9 @@ class Provider(Protocol):
     async def check(self, invoice_id: str) -> InvoiceAnswer: ...
 
     async def get_payment(self, payment_id: str) -> SeenPayment | None: ...
+
+    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
+        """Give the whole of a card payment back; never to be repeated when no answer came."""
 
 
 # --- the shop we replace -------------------------------------------------------------------------------------------

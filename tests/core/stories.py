@@ -138,4 +138,5 @@ def _in_words(payment: Payment) -> str:
 SEEN = "payment.seen"
 NAMED = "session.exception"
 DUE = "refund.due"
+BACK = f"{SEEN} refund.done"
 ORDERED = "order.created session.paid"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from tests.core.stories import DUE, NAMED, ORDERED, SEEN, Outcome, Story, dated, seen, started
+from tests.core.stories import BACK, DUE, NAMED, ORDERED, SEEN, Outcome, Story, dated, seen, started
 
 from tulbur.core.session import Status
 from tulbur.core.settling import Evidence
@@ -87,27 +87,27 @@ tell(
 tell(
     "refunded before the order",
     lambda s: s.answered(seen("p", 100, "REFUNDED")),
-    Outcome(Status.PENDING, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {NAMED}"),
+    Outcome(Status.PENDING, {"refunded"}, {"p": "100 refunded"}, f"{BACK} {NAMED}"),
 )
 tell(
     "a part refunded before the order",
     lambda s: s.answered(seen("p", 60)).answered(seen("p", 60, "REFUNDED")),
-    Outcome(Status.PENDING, {"refunded"}, {"p": "60 refunded"}, f"{SEEN} {NAMED} {SEEN} {NAMED}"),
+    Outcome(Status.PENDING, {"refunded"}, {"p": "60 refunded"}, f"{SEEN} {NAMED} {BACK} {NAMED}"),
 )
 tell(
     "refunded after the order",
     lambda s: s.answered(seen("p", 100)).answered(seen("p", 100, "REFUNDED")),
-    Outcome(Status.PAID, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {ORDERED} {SEEN} {NAMED}"),
+    Outcome(Status.PAID, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {ORDERED} {BACK} {NAMED}"),
 )
 tell(
     "refunded, then shown as paid again",
     lambda s: s.answered(seen("p", 100, "REFUNDED")).answered(seen("p", 100)),
-    Outcome(Status.PENDING, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {NAMED}"),
+    Outcome(Status.PENDING, {"refunded"}, {"p": "100 refunded"}, f"{BACK} {NAMED}"),
 )
 tell(
     "a refund does not rewrite what was received",
     lambda s: s.answered(seen("p", 100)).answered(seen("p", 0, "REFUNDED")),
-    Outcome(Status.PAID, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {ORDERED} {SEEN} {NAMED}"),
+    Outcome(Status.PAID, {"refunded"}, {"p": "100 refunded"}, f"{SEEN} {ORDERED} {BACK} {NAMED}"),
 )
 tell(
     "paid twice, the second refunded: nothing is owed any more",
@@ -116,7 +116,7 @@ tell(
         Status.PAID,
         {"refunded"},
         {"p": "100 ordered", "q": "100 refunded"},
-        f"{SEEN} {SEEN} {ORDERED} {DUE} {NAMED} {SEEN} {NAMED}",
+        f"{SEEN} {SEEN} {ORDERED} {DUE} {NAMED} {BACK} {NAMED}",
     ),
 )
 tell(
@@ -126,7 +126,7 @@ tell(
         Status.PAID,
         {"refunded"},
         {"p": "100 refunded", "q": "100 ordered"},
-        f"{SEEN} {SEEN} {ORDERED} {DUE} {NAMED} {SEEN} {NAMED}",
+        f"{SEEN} {SEEN} {ORDERED} {DUE} {NAMED} {BACK} {NAMED}",
     ),
 )
 
@@ -137,7 +137,7 @@ tell(
         Status.PAID,
         {"refunded"},
         {"p": "100 refunded", "q": "60 ordered"},
-        f"{SEEN} {ORDERED} {SEEN} {NAMED} {SEEN}",
+        f"{SEEN} {ORDERED} {BACK} {NAMED} {SEEN}",
     ),
 )
 

@@ -42,7 +42,7 @@ async def test_off_and_not_there_yet_are_no_problems(tmp_path: Path) -> None:
 async def test_what_waits_is_counted_and_too_long_is_a_problem(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     await kept(folder, 0)
-    assert examined(folder) == Finding(ok=True, detail=f"{folder}: 0 waiting")
+    assert examined(folder) == Finding("spool", ok=True, detail=f"{folder}: 0 waiting")
     await kept(folder, 2)
     found = examined(folder, 9)
     assert (found.ok, "2 waiting, the oldest for 9 s" in found.detail) == (True, True)

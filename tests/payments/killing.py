@@ -29,7 +29,7 @@ from tulbur.errors import (
 from tulbur.links import Links
 from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Spool, Store
+from tulbur.ports import Cancelling, GivingBack, InvoiceRequest, OldShop, Spool, Store
 from tulbur.worker import Replayer, Worker
 
 CREATE_INVOICE = 3
@@ -57,6 +57,7 @@ class SmallQPay:
     clock: Clock
     bills: dict[str, Bill] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    given_back: list[str] = field(default_factory=list)
     before: Callable[[str], Awaitable[None]] | None = None
 
     def answering(self) -> bool:
@@ -102,7 +103,17 @@ class SmallQPay:
         await self._called("get_payment")
         return next((p for bill in self.bills.values() for p in bill.seen() if p.id == payment_id), None)
 
-    def pay(self, invoice_id: str, amount: int = 5_000_000, status: str = "PAID") -> str:
+    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
+        await self._called("refund_payment")
+        for bill in self.bills.values():
+            for at, p in enumerate(bill.payments):
+                if p.id == payment_id and p.method == "CARD":
+                    bill.payments[at] = replace(p, status="REFUNDED")
+                    self.given_back.append(payment_id)
+                    return GivingBack.ACCEPTED
+        return GivingBack.SETTLED
+
+    def pay(self, invoice_id: str, amount: int = 5_000_000, status: str = "PAID", method: str = "P2P") -> str:
         """Money reaches an invoice that is not cancelled, and nobody is told."""
         bill = self.bills[invoice_id]
         assert not bill.cancelled, "nobody can pay a cancelled invoice"
@@ -113,6 +124,7 @@ class SmallQPay:
             currency="MNT",
             status=status,
             invoice_id=bill.id,
+            method=method,
             paid_at=self.clock(),
         )
         bill.payments.append(payment)

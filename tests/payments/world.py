@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -14,6 +14,7 @@ import uvicorn
 
 from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.orders import Item
+from tulbur.core.rules import Rules
 from tulbur.core.session import SECOND, Micros, Reason, Session
 from tulbur.links import Links
 from tulbur.payments import OpenRequest, Payments
@@ -96,6 +97,11 @@ class World:
         if amount is not None:
             body["amount"] = amount
         return str((await self.control("POST", f"invoices/{invoice_id}/pay", body))["payment_id"])
+
+    def with_rules(self, rules: Rules) -> None:
+        """The shop's other mind about late money."""
+        self.payments.desk = replace(self.payments.desk, rules=rules)
+        self.worker = Worker(self.payments, owner="w")
 
     async def refund(self, payment_id: str) -> None:
         await self.control("POST", f"payments/{payment_id}/refund", {})

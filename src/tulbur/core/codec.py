@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 from tulbur.core.custody import Claim, Custody
 from tulbur.core.later import ADDITIONS
 from tulbur.core.orders import Discount, Item, Order
+from tulbur.core.refund import Refund, RefundState, RefundWay
 from tulbur.core.session import (
     Asks,
     ExceptionName,
@@ -52,7 +53,9 @@ _NESTED: Final[Mapping[type, Mapping[str, Any]]] = {
     Invoice: {"state": InvoiceState},
     Hint: {"state": HintState},
     Look: {"reason": Reason},
-    **{cls: {} for cls in (Item, Discount, Payment, Asks, Claim)},
+    Payment: {"refunds": (Refund,)},
+    Refund: {"way": RefundWay, "state": RefundState},
+    **{cls: {} for cls in (Item, Discount, Asks, Claim)},
 }
 
 # In the document by other ways than as themselves, or not at all.

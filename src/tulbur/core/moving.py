@@ -35,7 +35,7 @@ from tulbur.core.session import (
 )
 from tulbur.core.settling import InvoiceSeen
 from tulbur.core.steps import InvoiceMade, with_exceptions, with_invoice
-from tulbur.errors import AmountMismatch, Invalid
+from tulbur.errors import AmountMismatch, Conflict, Invalid
 
 OLD_TTL_SECONDS: Final = 600
 """How long the old shop kept a session that names no end."""
@@ -220,6 +220,32 @@ def adopted(session: Session, invoice: InvoiceSeen, now: Micros, *, named: bool)
         return with_exceptions(after, session.exceptions | {ExceptionName.REVIEW}, now)
     known = session if session.asked_about else with_invoice(session, 1, InvoiceMade(id=invoice.id), now)
     return taken_over(known, now, look_at=first_rung(now).at, cache_seconds=0)
+
+
+def reviewed(session: Session, now: Micros, *, by: str, note: str, look_at: Micros) -> Session:
+    """A person lets a session in that did not add up: it is ours, and what QPay shows of it counts.
+
+    A cart that does not come to the amount makes one order of the amount; it is kept beside it for whoever packs.
+    """
+    claim = session.claim
+    if session.custody is not Custody.FOLLOWED or claim is None or not claim.review:
+        raise Conflict("no person has to look at this session")
+    told = session.with_news("session.reviewed", now, decision="accept", by=by, note=note, why=claim.review)
+    fits = bool(session.items) and sum(item.total for item in session.items) - _off(session) == session.amount
+    cart = [{"shop_id": i.shop_id, "product_id": i.product_id, "quantity": i.quantity} for i in session.items]
+    let_in = replace(
+        told,
+        items=session.items if fits else (),
+        discount=session.discount if fits else None,
+        metadata=session.metadata if fits else {**session.metadata, "old_cart": cart},
+        claim=replace(claim, review=""),
+        exceptions=session.exceptions - {ExceptionName.REVIEW},
+    )
+    return taken_over(let_in, now, look_at=look_at, cache_seconds=0)
+
+
+def _off(session: Session) -> Mongo:
+    return session.discount.amount if session.discount else 0
 
 
 def taken_over(session: Session, now: Micros, *, look_at: Micros, cache_seconds: int = OLD_TTL_SECONDS) -> Session:

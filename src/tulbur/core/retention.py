@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tulbur.core.session import Micros, Session
+from tulbur.core.session import Micros, Payment, Session
 
 
 def blanked(session: Session, now: Micros) -> Session:
@@ -23,10 +23,15 @@ def blanked(session: Session, now: Micros) -> Session:
         description="",
         return_url=None,
         attempts=tuple(replace(a, qr_text="", qr_image="", short_url="", links=(), later=()) for a in session.attempts),
-        payments=tuple(replace(p, raw="", later=()) for p in session.payments),
+        payments=tuple(_bare(p) for p in session.payments),
         hints=tuple(replace(h, later=()) for h in session.hints),
         claim=replace(session.claim, later=()) if session.claim else None,
         later=(),
         blanked_at=now,
     )
     return after.with_news("session.blanked", now)
+
+
+def _bare(p: Payment) -> Payment:
+    """Who paid back, and with which reference, stays: it is the shop's own book."""
+    return replace(p, raw="", refunds=tuple(replace(refund, note="", later=()) for refund in p.refunds), later=())

@@ -16,6 +16,7 @@ from tulbur.core.custody import Claim, Custody
 from tulbur.core.later import Later
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, Order
+from tulbur.core.refund import Refund
 
 Micros: TypeAlias = int
 """A point in time: microseconds since 1970-01-01 UTC."""
@@ -122,7 +123,10 @@ def rank(status: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """Money QPay reported. While received, `ordered + refund_due + refunded + held == amount`, else all are 0."""
+    """Money QPay reported. While received, `ordered + refund_due + refunded + held == amount`, else all are 0.
+
+    `assigned_by` is who gave it to this session, where QPay shows it on no invoice of the session's.
+    """
 
     id: str
     invoice_id: str
@@ -138,11 +142,23 @@ class Payment:
     refund_due: Mongo = 0
     refunded: Mongo = 0
     held: Mongo = 0
+    refunds: tuple[Refund, ...] = ()
+    assigned_by: str = ""
     later: Later = ()
 
     @property
     def received(self) -> bool:
         return self.status in RECEIVED
+
+    @property
+    def refund(self) -> Refund | None:
+        """The refund that is not done yet; there is one at most."""
+        return next((refund for refund in self.refunds if refund.is_open), None)
+
+    @property
+    def counts(self) -> Mongo:
+        """What of it may pay for orders: not what went back or is to go back."""
+        return max(self.amount - self.refunded - (self.refund.amount if self.refund else 0), 0)
 
 
 class HintState(StrEnum):

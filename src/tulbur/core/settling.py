@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from tulbur.core.custody import Custody
+from tulbur.core.disagreeing import named
 from tulbur.core.money import Mongo, format_tugrik
 from tulbur.core.orders import orders_for
+from tulbur.core.refunding import with_refunds
+from tulbur.core.rules import Rules
 from tulbur.core.schedule import climbed
 from tulbur.core.session import (
     ExceptionName,
@@ -23,7 +25,9 @@ from tulbur.core.session import (
     rank,
 )
 from tulbur.core.steps import (
+    ACCEPT,
     InvoiceMade,
+    is_late,
     is_paid,
     with_exceptions,
     with_invoice,
@@ -84,13 +88,7 @@ class Evidence:
     taken: frozenset[str] = frozenset()
 
 
-_BY_THE_FACTS: Final = frozenset(
-    {ExceptionName.UNDERPAID, ExceptionName.OVERPAID, ExceptionName.PAID_TWICE, ExceptionName.UNCONFIRMED}
-)
-"""The exceptions that end when the facts do; the others tell what happened once and for all."""
-
-
-def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
+def after_answer(session: Session, evidence: Evidence, now: Micros, rules: Rules = ACCEPT) -> Session:
     """Decide by QPay's answer. Nothing in it, missing from it or contradicting it moves anything backwards."""
     if session.custody is Custody.FOLLOWED:
         return session
@@ -98,9 +96,10 @@ def after_answer(session: Session, evidence: Evidence, now: Micros) -> Session:
     for number, invoice_id in evidence.adopted:
         adopted = with_invoice(adopted, number, InvoiceMade(id=invoice_id), now)
     after = _with_payments(adopted, _advanced(adopted, evidence, now), now)
-    after = _with_splits(adopted, after, now)
+    after = with_refunds(after, now, answered=evidence.complete)
+    after = with_splits(adopted, after, now, rules)
     after = _with_hints(after, evidence, now)
-    after = with_exceptions(after, _exceptions(after, evidence), now)
+    after = with_exceptions(after, named(after, complete=evidence.complete, contested=bool(evidence.taken)), now)
     if evidence.complete or evidence.looked_up:
         after = replace(after, last_check_at=now)
     if evidence.complete:
@@ -118,7 +117,7 @@ def still_followed(session: Session, now: Micros) -> Session:
     answered = Evidence(complete=True)
     after = _with_hints(session, answered, now)
     after = replace(after, asks=replace(after.asks, busy_until=0))
-    after = with_exceptions(after, _exceptions(after, answered), now)
+    after = with_exceptions(after, named(after, complete=True), now)
     if after == session:
         return session
     return after if after.news else after.with_news("check.answered", now, complete=False)
@@ -128,7 +127,8 @@ def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Paymen
     """The session's payments with what was seen merged in: a status only advances, a payment never leaves."""
     ours = {attempt.id for attempt in session.asked_about}
     payments = {p.id: p for p in session.payments}
-    for seen in _merged(evidence, ours):
+    assigned = {p.id for p in session.payments if p.assigned_by}
+    for seen in (*_merged(evidence, ours), *(p for p in evidence.looked_up if p.id in assigned)):
         if seen.id in evidence.taken:
             continue
         known = payments.get(seen.id)
@@ -199,46 +199,73 @@ def _with_payments(session: Session, payments: tuple[Payment, ...], now: Micros)
     return after
 
 
-def _with_splits(before: Session, session: Session, now: Micros) -> Session:
+def with_splits(before: Session, session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     """Split each payment over ordered, refund due, refunded and held; make the orders when the amount is covered."""
     counting = [p for p in session.payments if is_paid(p, session.currency)]
-    covered = session.custody is Custody.OURS and sum(p.amount for p in counting) >= session.amount
-    paid = session.status is Status.PAID or covered
-    parts = _split(session, paid=paid)
+    covered = session.custody is Custody.OURS and _sum(counting) >= session.amount
+    waits = covered and session.status is not Status.PAID and _for_a_person(session, counting, rules)
+    paid = session.status is Status.PAID or (covered and not waits)
+    parts = _split(session, paid=paid, rules=rules)
     after = replace(session, payments=parts) if parts != session.payments else session
     if paid and session.status is not Status.PAID:
-        after = _ordered(after, counting, now)
+        after = ordered(after, counting, now)
+    elif waits:
+        after = with_exceptions(after, session.exceptions | _lateness(session), now)
     if paid:
         paid_invoices = {p.invoice_id for p in counting}
         after = replace(after, attempts=without_pictures(after.attempts, paid_invoices.__contains__))
     return with_refunds_due(before, after, now)
 
 
-def _split(session: Session, *, paid: bool) -> tuple[Payment, ...]:
-    """What is ordered stays ordered unless QPay refunded it; new money fills what is missing, oldest first."""
+def _sum(payments: Iterable[Payment]) -> Mongo:
+    return sum(p.counts for p in payments)
+
+
+def _for_a_person(session: Session, counting: list[Payment], rules: Rules) -> bool:
+    """Whether a person has to decide about money that covers the amount: it came late, or its cart is gone."""
+    if session.blanked_at is not None:
+        return True
+    in_time = [p for p in counting if not is_late(session, p)]
+    return rules.review_late and (session.status is Status.CANCELLED or _sum(in_time) < session.amount)
+
+
+def _lateness(session: Session) -> frozenset[ExceptionName]:
+    cancelled = session.status is Status.CANCELLED
+    return frozenset({ExceptionName.AFTER_CANCEL if cancelled else ExceptionName.LATE})
+
+
+def _split(session: Session, *, paid: bool, rules: Rules) -> tuple[Payment, ...]:
+    """What is ordered stays ordered unless it went back; new money fills what is missing, oldest first."""
     kept = {p.id: p.ordered for p in session.payments if is_paid(p, session.currency)}
     missing = session.amount - sum(kept.values()) if paid else 0
     parts = []
     for p in session.payments:
-        ordered = kept.get(p.id, 0)
+        part = kept.get(p.id, 0)
         if p.id in kept:
-            more = min(missing, p.amount - ordered)
-            ordered, missing = ordered + more, missing - more
-        waits = session.status is Status.PENDING or session.custody is Custody.HANDED_OVER
-        parts.append(_parts(p, ordered, waits=waits and not paid))
+            more = max(min(missing, p.counts - part), 0)
+            part, missing = part + more, missing - more
+        parts.append(_parts(p, part, waits=not paid and _waits(session, p, rules)))
     return tuple(parts)
 
 
-def _parts(p: Payment, ordered: Mongo, *, waits: bool) -> Payment:
+def _waits(session: Session, p: Payment, rules: Rules) -> bool:
+    """Whether money that pays for nothing yet is held rather than due back: what is due once stays due."""
+    if session.status is Status.PENDING or session.custody is Custody.HANDED_OVER:
+        return True
+    late = session.status is Status.CANCELLED or is_late(session, p)
+    return not p.refund_due and ((rules.review_late and late) or session.blanked_at is not None)
+
+
+def _parts(p: Payment, part: Mongo, *, waits: bool) -> Payment:
     if not p.received:
         return replace(p, ordered=0, refund_due=0, refunded=0, held=0)
     if p.status == "REFUNDED":
         return replace(p, ordered=0, refund_due=0, refunded=p.amount, held=0)
-    rest = p.amount - ordered - p.refunded
-    return replace(p, ordered=ordered, held=rest if waits else 0, refund_due=0 if waits else rest)
+    rest = p.amount - part - p.refunded
+    return replace(p, ordered=part, held=rest if waits else 0, refund_due=0 if waits else rest)
 
 
-def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
+def ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
     """The move to PAID: orders and events, in the same commit as the payments."""
     used = {p.id for p in session.payments if p.ordered}
     paid_at = max(p.paid_at or p.seen_at for p in counting if p.id in used)
@@ -274,32 +301,6 @@ def _ordered(session: Session, counting: list[Payment], now: Micros) -> Session:
             currency=order.currency,
         )
     return after.with_news("session.paid", now, order_ids=[order.id for order in orders])
-
-
-def _exceptions(session: Session, evidence: Evidence) -> frozenset[ExceptionName]:
-    """The named disagreements, by the facts as they are and by what happened."""
-    names = set(session.exceptions - _BY_THE_FACTS)
-    received = [p for p in session.payments if p.received]
-    own = [p for p in received if p.currency == session.currency and p.status != "REFUNDED"]
-    total = sum(p.amount for p in own)
-    handed_over = session.custody is Custody.HANDED_OVER
-    short = session.status is not Status.PAID and total > 0 and not handed_over
-    if short and (evidence.complete or ExceptionName.UNDERPAID in session.exceptions):
-        names.add(ExceptionName.UNDERPAID)
-    if session.status is Status.PAID and total > session.amount:
-        twice = len(own) > 1 and any(p.status == "PAID" and p.amount >= session.amount for p in own)
-        names.add(ExceptionName.PAID_TWICE if twice else ExceptionName.OVERPAID)
-    if handed_over and session.status is not Status.PAID and received:
-        names.add(ExceptionName.HANDED_OVER)
-    if any(p.currency != session.currency for p in received):
-        names.add(ExceptionName.WRONG_CURRENCY)
-    if any(p.status == "REFUNDED" for p in received):
-        names.add(ExceptionName.REFUNDED)
-    if any(h.state is HintState.UNCONFIRMED and h.payment_id for h in session.hints):
-        names.add(ExceptionName.UNCONFIRMED)
-    if evidence.taken:
-        names.add(ExceptionName.CONTESTED)
-    return frozenset(names)
 
 
 def _with_hints(session: Session, evidence: Evidence, now: Micros) -> Session:

@@ -12,6 +12,7 @@ from typing import Final
 
 from tulbur.core.custody import Custody, is_adoptable
 from tulbur.core.money import format_tugrik
+from tulbur.core.rules import Rules
 from tulbur.core.schedule import (
     DAY,
     MOST_HINTS,
@@ -40,6 +41,9 @@ from tulbur.core.session import (
 
 GIVE_UP_SECONDS: Final = 7 * 86_400
 """Longest wait for an answer of QPay's, past the deadline or since a callback; no outage of QPay's was ever as long."""
+
+ACCEPT: Final = Rules()
+"""Late money makes the order, as it does unless a shop says otherwise."""
 
 MOST_ATTEMPTS: Final = 10
 """Invoices tried for one session; each needs a request of the shop, so a person has looked long before."""
@@ -216,12 +220,12 @@ def unanswered(session: Session, reason: Reason, now: Micros) -> Session:
     return after.with_news("check.unanswered", now, reason=reason.value)
 
 
-def given_up(session: Session, now: Micros) -> Session:
+def given_up(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     """After a week without a full answer a person has to look: what is awaited becomes `unconfirmed`.
 
     The session expires, so that money which shows after all still makes the order.
     """
-    over = _awaits_an_answer(session) and now >= _awaited_since(session) + GIVE_UP_SECONDS * SECOND
+    over = _awaits_an_answer(session) and is_overdue(session, now)
     hints = tuple(
         replace(hint, state=HintState.UNCONFIRMED)
         if hint.state is HintState.WAITING and now >= hint.seen_at + GIVE_UP_SECONDS * SECOND
@@ -237,11 +241,16 @@ def given_up(session: Session, now: Micros) -> Session:
     ladder = any(hint.state is HintState.WAITING for hint in hints)
     ended = (set() if ladder else {Reason.CALLBACK}) | ({Reason.SWEEP} if over else set())
     looks = tuple(look for look in session.looks if look.reason not in ended)
-    after = expired(replace(session, hints=hints, looks=looks), now)
+    after = expired(replace(session, hints=hints, looks=looks), now, rules)
     unconfirmed = any(hint.state is HintState.UNCONFIRMED and hint.payment_id for hint in hints)
     names = after.exceptions | {ExceptionName.UNCONFIRMED} if unconfirmed else after.exceptions
     named = with_exceptions(after, names, now)
     return named if named.news else named.with_news("check.given_up", now)
+
+
+def is_overdue(session: Session, now: Micros) -> bool:
+    """Whether nothing is waited for any more: a week has passed since its deadline, or since it was taken over."""
+    return now >= _awaited_since(session) + GIVE_UP_SECONDS * SECOND
 
 
 def _awaits_an_answer(session: Session) -> bool:
@@ -254,28 +263,38 @@ def _awaited_since(session: Session) -> Micros:
     return max(session.expires_at, taken_at or 0)
 
 
-def expired(session: Session, now: Micros) -> Session:
+def expired(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     """The payer's deadline passed and QPay, asked once more, showed no full payment."""
     if session.status is not Status.PENDING or now < session.expires_at or session.custody is not Custody.OURS:
         return session
-    after = _closed(session, now).moved(Status.EXPIRED)
+    after = _closed(session, now, rules).moved(Status.EXPIRED)
     return after.with_news("session.expired", now)
 
 
-def cancelled(session: Session, now: Micros) -> Session:
+def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     """The shop or the payer gave up, and every invoice with an id is cancelled at QPay."""
     if session.status is not Status.PENDING or session.custody is not Custody.OURS:
         return session
     attempts = tuple(
         replace(a, state=InvoiceState.CANCELLED) if a.state is InvoiceState.OPEN else a for a in session.attempts
     )
-    after = replace(_closed(session, now), attempts=attempts, cancelled_at=now).moved(Status.CANCELLED)
+    after = replace(_closed(session, now, rules), attempts=attempts, cancelled_at=now).moved(Status.CANCELLED)
     return after.with_news("session.cancelled", now)
 
 
-def _closed(session: Session, now: Micros) -> Session:
-    """No look at a deadline any more, no picture to show, and money that was held is due back."""
-    due = tuple(replace(p, refund_due=p.refund_due + p.held, held=0) if p.held else p for p in session.payments)
+def is_late(session: Session, payment: Payment) -> bool:
+    """Whether it was paid after the deadline: by QPay's own date, else by when it was first seen."""
+    return (payment.paid_at or payment.seen_at) > session.expires_at
+
+
+def _closed(session: Session, now: Micros, rules: Rules) -> Session:
+    """No look at a deadline any more, no picture to show; money that was held is due back, or waits for a person."""
+    due = tuple(
+        replace(p, refund_due=p.refund_due + p.held, held=0)
+        if p.held and not (rules.review_late and is_late(session, p))
+        else p
+        for p in session.payments
+    )
     after = replace(
         session,
         payments=due,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tulbur.core.rules import Rules
 from tulbur.core.session import Session
+from tulbur.core.steps import ACCEPT
 from tulbur.errors import NotFound, StoreUnavailable
 from tulbur.links import Links
 from tulbur.ports import Cache, Clock, CommitResult, Committed, EventSink, OldShop, Provider, Spool, Store
@@ -31,6 +33,7 @@ class Desk:
     new_id: Callable[[], str]
     old_shop: OldShop | None = None
     spool: Spool | None = None
+    rules: Rules = ACCEPT
 
     async def stored(self, session_id: str) -> Session:
         """The session as the database has it.

@@ -255,7 +255,7 @@ class Payments:
 
             def close(stored: Session, gone: frozenset[int] = gone) -> Session:
                 still_open = {a.number for a in stored.attempts if a.state is InvoiceState.OPEN}
-                return steps.cancelled(stored, self.desk.clock()) if still_open <= gone else stored
+                return steps.cancelled(stored, self.desk.clock(), self.desk.rules) if still_open <= gone else stored
 
             session = await self.desk.step(session_id, close)
         if session.status is Status.PAID:

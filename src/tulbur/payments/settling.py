@@ -9,8 +9,10 @@ from typing import Final
 
 from tulbur.core import steps
 from tulbur.core.custody import Custody
+from tulbur.core.refunding import refunds_awaited
+from tulbur.core.rules import Rules
 from tulbur.core.schedule import waiting
-from tulbur.core.session import Hint, Invoice, Micros, Reason, Session, Status
+from tulbur.core.session import Hint, Invoice, InvoiceState, Micros, Payment, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer, still_followed
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
 from tulbur.payments.adopting import adopt
@@ -57,6 +59,8 @@ async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
     settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
+    elif desk.rules.cancel_expired and answer.evidence.complete and answer.asked_at >= settled.expires_at:
+        settled = await _expired_without_invoices(desk, settled)
     return Looked(settled, asked=True, answered=answer.evidence.complete)
 
 
@@ -65,7 +69,7 @@ async def _unproven(desk: Desk, session: Session, reason: Reason, *, answered: b
         now = desk.clock()
         if answered or stored.custody is not Custody.FOLLOWED:
             return still_followed(stored, now)
-        return steps.given_up(steps.unanswered(stored, reason, now), now)
+        return steps.given_up(steps.unanswered(stored, reason, now), now, desk.rules)
 
     return await desk.step(session.id, step)
 
@@ -75,7 +79,7 @@ async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) 
     taken: frozenset[str] = frozenset()
     for _ in range(MOST_COMMITS):
         before = await desk.stored(session_id)
-        after = _decided(before, reason, answer, taken)
+        after = _decided(before, reason, answer, taken, desk.rules)
         if after is before:
             return before
         result = await desk.commit(before, after)
@@ -86,16 +90,40 @@ async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) 
     raise StoreUnavailable("the session is being changed too often; try again")
 
 
-def _decided(before: Session, reason: Reason, answer: _Answer, taken: frozenset[str]) -> Session:
+def _decided(before: Session, reason: Reason, answer: _Answer, taken: frozenset[str], rules: Rules) -> Session:
     known = {attempt.id for attempt in before.asked_about}
     complete = answer.evidence.complete and known <= answer.asked_ids
-    after = after_answer(before, replace(answer.evidence, taken=taken, complete=complete), answer.answered_at)
+    evidence = replace(answer.evidence, taken=taken, complete=complete)
+    after = after_answer(before, evidence, answer.answered_at, rules)
     if complete:
         # A question asked before the deadline knows nothing of money that came until then.
-        return steps.expired(after, answer.answered_at) if answer.asked_at >= before.expires_at else after
+        payable = rules.cancel_expired and _still_payable(after) and not steps.is_overdue(after, answer.answered_at)
+        over = answer.asked_at >= before.expires_at and not payable
+        return steps.expired(after, answer.answered_at, rules) if over else after
     if answer.is_silence:
         after = steps.unanswered(after, reason, answer.answered_at)
-    return steps.given_up(after, answer.answered_at)
+    return steps.given_up(after, answer.answered_at, rules)
+
+
+def _still_payable(session: Session) -> bool:
+    return session.status is Status.PENDING and any(a.state is InvoiceState.OPEN for a in session.asked_about)
+
+
+async def _expired_without_invoices(desk: Desk, session: Session) -> Session:
+    """Past its deadline and unpaid: no invoice may be paid any more, and then it expires. Silence leaves it pending."""
+    for attempt in session.asked_about:
+        if session.status is not Status.PENDING or attempt.state is not InvoiceState.OPEN:
+            continue
+        try:
+            outcome = await desk.provider.cancel_invoice(str(attempt.id))
+        except ProviderError:
+            return session
+        session = await desk.step(session.id, _superseded_step(desk, attempt, outcome))
+
+    def expire(stored: Session) -> Session:
+        return stored if _still_payable(stored) else steps.expired(stored, desk.clock(), desk.rules)
+
+    return session if waiting(session.hints) else await desk.step(session.id, expire)
 
 
 async def cancel_superseded(desk: Desk, session: Session) -> Session:
@@ -153,6 +181,8 @@ async def _answer(desk: Desk, session: Session) -> _Answer:
     unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
     for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
+    for payment in refunds_awaited(session)[:MOST_LOOKUPS]:
+        await _given_back(desk, found, payment)
     answered_at = desk.clock()
     if answered_at > session.expires_at:
         await _dates(desk, session, found)
@@ -198,6 +228,17 @@ async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> N
         found.complete = found.complete and refusal.provider_status not in (401, 403)
     except ProviderError:
         found.complete = False
+
+
+async def _given_back(desk: Desk, found: _Found, payment: Payment) -> None:
+    """What became of a refund the payment itself tells; `check` need not show it any more."""
+    try:
+        seen = await desk.provider.get_payment(payment.id)
+    except ProviderError:
+        found.complete = False
+        return
+    if seen is not None:
+        found.looked_up.append(replace(seen, invoice_id=payment.invoice_id))
 
 
 async def _adopt(desk: Desk, session: Session, found: _Found, payment: SeenPayment) -> None:

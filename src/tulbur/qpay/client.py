@@ -16,7 +16,7 @@ from tulbur.core.session import Micros
 from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderError, ProviderRefused, ProviderUnavailable, SettingsError
-from tulbur.ports import Cancelling, Clock, InvoiceRequest
+from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest
 from tulbur.qpay import wire
 from tulbur.qpay.breaker import Breaker
 from tulbur.qpay.caller import Caller, Observer, Request
@@ -34,6 +34,13 @@ LIST_ROWS: Final = (100, 50, 25, 10)
 _CANCELLED: Final[Mapping[str, Cancelling]] = {
     "INVOICE_ALREADY_CANCELED": Cancelling.ALREADY,
     "INVOICE_PAID": Cancelling.PAID,
+}
+
+LONGEST_NOTE: Final = 255
+
+_GIVEN_BACK: Final[Mapping[str, GivingBack]] = {
+    "PAYMENT_SETTLED": GivingBack.SETTLED,
+    "PAYMENT_ALREADY_CANCELED": GivingBack.ACCEPTED,
 }
 
 T = TypeVar("T")
@@ -150,6 +157,20 @@ class QPay:
                 return Cancelling.NOT_FOUND
             raise
 
+    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
+        """QPay workbook, payment_refund: the whole of a card payment; a bank payment is PAYMENT_SETTLED."""
+        if not is_id(payment_id):
+            return GivingBack.NOT_FOUND
+        asked = Request("payment_refund", "DELETE", f"payment/refund/{payment_id}", {"note": note[:LONGEST_NOTE]})
+        try:
+            return await self._instruct(asked, _accepted)
+        except ProviderRefused as refused:
+            if refused.key in _GIVEN_BACK:
+                return _GIVEN_BACK[refused.key]
+            if _is_missing(refused, "PAYMENT_NOTFOUND"):
+                return GivingBack.NOT_FOUND
+            raise
+
     async def check(self, invoice_id: str) -> InvoiceAnswer:
         """QPay workbook, payment_check: every payment on one invoice.
 
@@ -234,6 +255,11 @@ class QPay:
     async def _instruct(self, request: Request, read: Callable[[object], T]) -> T:
         seconds, whole = self._timeouts.invoice, self._timeouts.whole_invoice
         return await self._caller.ask(self._invoices, request, read, seconds=seconds, whole=whole)
+
+
+def _accepted(answer: object) -> GivingBack:
+    mapping(answer)
+    return GivingBack.ACCEPTED
 
 
 def _cancelled(answer: object) -> Cancelling:
