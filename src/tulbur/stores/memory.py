@@ -111,7 +111,7 @@ class MemoryStore:
         await asyncio.sleep(0)
         matching = [row for row in self.data.sessions.values() if _matches(row, query)]
         matching.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
-        return [_read(row) for row in matching[: page(query.limit)]]
+        return [self._read(row) for row in matching[: page(query.limit)]]
 
     # --- money without a session
 
@@ -141,7 +141,7 @@ class MemoryStore:
             if row["next_check_at"] is not None and row["next_check_at"] <= now and row["lease_until"] <= clock
         ]
         due.sort(key=lambda row: (row["next_check_at"], row["id"]))
-        return [_read(_leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
+        return [self._read(_leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
 
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
         await asyncio.sleep(0)
@@ -153,7 +153,7 @@ class MemoryStore:
         over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs)]
         over.sort(key=lambda row: (row["updated_at"], row["id"]))
         for row in over[: page(limit)]:
-            session = _read(row)
+            session = self._read(row)
             self._commit(Change(session, blanked(session, now), self._new_id()))
         return len(over[: page(limit)])
 
@@ -327,7 +327,10 @@ class MemoryStore:
 
     def _session(self, session_id: str | None) -> Session | None:
         row = self.data.sessions.get(session_id) if session_id is not None else None
-        return _read(row) if row else None
+        return self._read(row) if row else None
+
+    def _read(self, row: Mapping[str, Any]) -> Session:
+        return rows.read_session(row["document"], row["version"])
 
     def _blankable(self, row: _Row, cutoffs: Mapping[Status, Micros]) -> bool:
         cutoff = cutoffs.get(Status(row["status"]))
@@ -336,10 +339,6 @@ class MemoryStore:
         if row["unsettled"] or row["next_check_at"] is not None:
             return False
         return not any(id_ in self.data.waiting for id_ in self.data.histories[row["id"]])
-
-
-def _read(row: Mapping[str, Any]) -> Session:
-    return rows.read_session(row["document"], row["version"])
 
 
 def _numbered(row: Mapping[str, Any]) -> NumberedEvent:
