@@ -11,6 +11,7 @@ from proving.faults import Fault
 from proving.qpay import Bill
 from proving.world import Gone, World
 from tulbur.core.orders import Item
+from tulbur.core.schedule import MOST_HINTS
 from tulbur.core.session import SECOND, Reason, Session
 from tulbur.errors import ProviderError, TulburError
 from tulbur.payments import OpenRequest, Payments
@@ -235,6 +236,13 @@ async def forges(w: World, c: Checkout) -> None:
         await call_back(w, str(c.session_id), f"forged-{w.new_id()}")
 
 
+async def floods(w: World, c: Checkout) -> None:
+    """Whoever knows a callback's address makes up more payment ids than a session keeps."""
+    if w.faults.fires(Fault.CALLBACK_FLOOD):
+        for _ in range(MOST_HINTS + 3):
+            await call_back(w, str(c.session_id), f"flood-{w.new_id()}")
+
+
 async def confuses(w: World, c: Checkout) -> None:
     others = [p.id for bill in w.qpay.bills.values() if bill not in bills(w, c) for p in bill.payments]
     if others and w.faults.fires(Fault.CALLBACK_OTHERS):
@@ -251,6 +259,7 @@ ACTS: Final[tuple[tuple[float, int, Act], ...]] = (
     (0.1, 1, examines),
     (0.6, 2, forges),
     (0.6, 1, confuses),
+    (1.0, 1, floods),
 )
 """What else happens to a checkout: how often it does at all, how many times at most, and the act."""
 

@@ -48,6 +48,7 @@ class Fault(StrEnum):
     CALLBACK_FORGED = "callback: made-up payment id"
     CALLBACK_OTHERS = "callback: another session's payment id"
     CALLBACK_AGED = "callback: 90 days late"
+    CALLBACK_FLOOD = "callback: more payment ids than are kept"
     KILLED = "process: killed"
     KILLED_IN_FLIGHT = "process: killed, its commit arrives after it"
     STOPPED = "process: stopped for a minute, then on"
@@ -75,6 +76,7 @@ HIGHEST: Final[Mapping[Fault, float]] = {
     Fault.QPAY_OTHERS: 0.15,
     Fault.KILLED: 0.03,
     Fault.STOPPED: 0.02,
+    Fault.CALLBACK_FLOOD: 0.05,
     Fault.CALLBACK_AGED: 0.1,
     Fault.QPAY_REFUNDED: 0.2,
     Fault.CLOCK_OFF: 0.7,

@@ -36,6 +36,9 @@ UNKNOWN: Final = ("add", "commit")
 
 NOT_FOUND: Final = "INVOICE_NOTFOUND"
 
+SLOW_SECONDS: Final = 20.0
+"""How long a slow database takes at most, on the way there and back."""
+
 CALL_SECONDS: Final = 15.0
 """The client's own time limit: no call of QPay's takes longer."""
 
@@ -128,6 +131,8 @@ class FaultyStore:
             await self._host.may_go_on()
             fault = await self._before(name, work)
             done = await work()
+            if fault is Fault.STORE_SLOW:
+                await asyncio.sleep(self._faults.rng.uniform(0, SLOW_SECONDS / 2))
         except asyncio.CancelledError:
             if self._host.dead and name in UNKNOWN and self._faults.fires(Fault.KILLED_IN_FLIGHT):
                 self._lands_later(work)
@@ -150,7 +155,7 @@ class FaultyStore:
             raise StoreUnavailable
         if fault is Fault.STORE_SLOW:
             self._faults.count(fault)
-            await asyncio.sleep(self._faults.rng.uniform(0.1, 20))
+            await asyncio.sleep(self._faults.rng.uniform(0, SLOW_SECONDS / 2))
         if fault is Fault.STORE_LATE and name in UNKNOWN:
             self._faults.count(fault)
             self._lands_later(work)
@@ -329,15 +334,17 @@ class Line:
         fault = self._faults.one_of(self._kinds)
         if fault is not None:
             self._faults.count(fault)
-        if fault in (Fault.QPAY_SILENT, Fault.QPAY_SLOW):
-            await asyncio.sleep(self._faults.rng.uniform(0.1, CALL_SECONDS))
+        seconds = self._faults.rng.uniform(0.1, CALL_SECONDS) if fault in (Fault.QPAY_SILENT, Fault.QPAY_SLOW) else 0
+        there = seconds * self._faults.rng.random() if fault is Fault.QPAY_SLOW else seconds
+        if there:
+            await asyncio.sleep(there)
         if fault is Fault.QPAY_SILENT:
             raise ProviderUnavailable
         if fault is Fault.QPAY_REFUSED:
             status = self._faults.rng.choice((400, 401, 403, 422, 500))
             raise ProviderRefused("NO_REASON", provider_status=status)
         done = await work()
-        await asyncio.sleep(0)
+        await asyncio.sleep(seconds - there)  # an answer may be old when it comes
         await self._host.may_go_on()
         if fault is Fault.QPAY_LOST:
             raise ProviderUnavailable

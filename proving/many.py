@@ -14,7 +14,7 @@ from typing import Final
 from proving.faults import Fault
 from proving.schedules import Recipe, listen, run
 
-CHUNK: Final = 100
+CHUNK: Final = 25
 """Seeds handed to a core at once."""
 
 

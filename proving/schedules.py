@@ -142,18 +142,25 @@ async def _rest(w: World) -> None:
 def _judge_alone(w: World, c: Checkout) -> None:
     """Money that showed in time, and money whose callback was answered SUCCESS, has its end without anybody's help."""
     session = w.oracle.stored(str(c.session_id))
-    if _is_contested(w, session) or _is_given_up(session):
+    if _is_contested(w, session):
         return
     known = {p.id for p in session.payments if p.received}
+    truth = _received(w, c)
     for session_id, payment_id in w.oracle.promised:
-        if session_id != session.id or payment_id not in _received(w, c):
-            continue
-        assert payment_id in known, "law 5: SUCCESS was promised, and the money is not known"
-    shown_in_time = [id_ for id_ in _received(w, c) if _in_time(w, session, id_)]
+        if session_id == session.id and payment_id in truth and not _is_named(w, session, payment_id):
+            assert payment_id in known, "law 5: SUCCESS was promised, and the money is not known"
     if any(bill.id in w.sight.lied for bill in bills(w, c)):
         return
-    for payment_id in shown_in_time:
-        assert payment_id in known, "law 2: money that QPay showed in time was not found"
+    for payment_id in truth:
+        if _in_time(w, session, payment_id):
+            assert payment_id in known, "law 2: money that QPay showed in time was not found"
+
+
+def _is_named(w: World, session: Session, payment_id: str) -> bool:
+    """Whether a person can see that this payment was named and never shown: as unconfirmed, or as unmatched."""
+    named = any(h.payment_id == payment_id and h.state is HintState.UNCONFIRMED for h in session.hints)
+    row = w.data.payments.get(payment_id)
+    return named or (row is not None and row["session_id"] is None)
 
 
 def _in_time(w: World, session: Session, payment_id: str) -> bool:
@@ -164,11 +171,6 @@ def _in_time(w: World, session: Session, payment_id: str) -> bool:
     payment = next(p for bill in w.qpay.bills.values() for p in bill.payments if p.id == payment_id)
     known = any(attempt.id == payment.invoice_id for attempt in session.attempts)
     return known and w.sight.from_[payment_id] <= closed_at - MARGIN_SECONDS * SECOND
-
-
-def _is_given_up(session: Session) -> bool:
-    """Whether a person has been told by name that QPay did not show what somebody said is there."""
-    return ExceptionName.UNCONFIRMED in session.exceptions
 
 
 def _is_contested(w: World, session: Session) -> bool:

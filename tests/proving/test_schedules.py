@@ -76,7 +76,7 @@ def test_a_fault_that_never_strikes_fails_the_run() -> None:
 
 def test_a_used_up_budget_says_how_many_ran() -> None:
     done = run_many(0, 1_000_000, budget=0.001, cores=1)
-    assert 0 < done.ran <= 100
+    assert 0 < done.ran <= 25
     assert any("asked for 1,000,000; the budget was used up" in line for line in printed(done))
 
 
