@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class Many:
     asked: int
     budget: float
     cores: int
+    commit: str = "unknown"
     ran: int = 0
     seconds: float = 0.0
     counts: Counter[Fault] = field(default_factory=Counter)
@@ -55,7 +57,7 @@ class Many:
 def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0) -> Many:
     """Run `seeds` from `start`; after `budget` seconds, if that is not 0, no more are begun."""
     cores = cores or os.cpu_count() or 1
-    done = Many(start, seeds, budget, cores)
+    done = Many(start, seeds, budget, cores, commit())
     began = time.monotonic()
 
     def chunks() -> Iterator[range]:
@@ -71,6 +73,12 @@ def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0) -> Man
         _spread(chunks(), done)
     done.seconds = time.monotonic() - began
     return done
+
+
+def commit() -> str:
+    """Which version is run, told before it may change."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _spread(chunks: Iterator[range], done: Many) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 
 from proving.faults import Fault
@@ -28,7 +27,7 @@ def page(done: Many) -> str:
         "",
         "Written by `make simulate`; what is run and how to read it is in [proving.md](proving.md).",
         "",
-        f"- {dt.datetime.now(dt.UTC):%Y-%m-%d}, commit `{_commit()}`",
+        f"- {dt.datetime.now(dt.UTC):%Y-%m-%d}, commit `{done.commit}`",
         f"- {_machine()}",
         f"- {_rate(done)}",
         f"- {_verdict(done)}",
@@ -69,8 +68,3 @@ def _verdict(done: Many) -> str:
 
 def _machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

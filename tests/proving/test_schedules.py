@@ -87,9 +87,9 @@ def test_a_failure_is_told_with_its_seed() -> None:
 
 
 def test_the_page_tells_machine_commit_counts_and_the_bound() -> None:
-    done = Many(0, 3000, 0.0, 1, ran=3000, seconds=10.0, counts=Counter(dict.fromkeys(Fault, 5)))
+    done = Many(0, 3000, 0.0, 1, "abc1234", ran=3000, seconds=10.0, counts=Counter(dict.fromkeys(Fault, 5)))
     told = page(done)
-    assert "commit `" in told
+    assert "commit `abc1234`" in told
     assert "cores" in told
     assert all(f"| {fault} | 5 |" in told for fault in Fault)
     assert "3,000 clean trials bound the failure rate at about 3/n = 1.0e-03" in told
