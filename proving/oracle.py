@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from proving.faults import nobody
 from proving.laws import check_facts, check_step
+from proving.qpay import Bill
 from tulbur.core import steps
 from tulbur.core.schedule import BUDGETS, MOST_HINTS, PAYER_PAUSE_SECONDS
-from tulbur.core.session import SECOND, Event, ExceptionName, Micros, Reason, Session, Status
+from tulbur.core.session import SECOND, Event, ExceptionName, InvoiceState, Micros, Reason, Session, Status
 from tulbur.core.settling import SeenPayment
 from tulbur.ports import Clock
 from tulbur.stores.memory import MemoryData
@@ -45,6 +46,7 @@ class Oracle:
     """Judges one run; the first law that is broken goes to `on_broken`."""
 
     data: MemoryData
+    bills: Mapping[str, Bill]
     stored: Callable[[str], Session]
     clock: Clock
     on_broken: Callable[[Broken], None]
@@ -87,6 +89,7 @@ class Oracle:
             self.closed_at[after.id] = self.clock()
             with self.judging(after.id):
                 self._check_closing(after)
+                self._check_cancelling(before, after)
 
     def _check_closing(self, session: Session) -> None:
         """Closed after QPay said of each invoice, in full, what is paid; silence closes only after a week, by name."""
@@ -95,6 +98,15 @@ class Oracle:
         since = session.expires_at - MOST_SKEW_SECONDS * SECOND
         for attempt in session.asked_about:
             assert self.answered_at.get(str(attempt.id), 0) >= since, "law 7: unknown is pending, never unpaid"
+
+    def _check_cancelling(self, before: Session | None, after: Session) -> None:
+        """Whoever cancels has made sure that nobody can pay any more."""
+        if after.status is not Status.CANCELLED or before is None:
+            return
+        for attempt in before.attempts:
+            if attempt.state is InvoiceState.OPEN:
+                bill = self.bills[str(attempt.id)]
+                assert bill.cancelled or bill.payments, "law 7: a cancelled session's invoices are cancelled at QPay"
 
     def _check_money(self, before: Session | None, after: Session) -> None:
         known = before.payments if before else ()

@@ -88,8 +88,8 @@ class World:
         self.loop, self.faults, self.rng, self.tell = loop, faults, rng, tell
         self._numbers = itertools.count(1)
         self.data = MemoryData()
-        self.oracle = Oracle(self.data, self._stored, self.clock, self.broken, tell)
         self.qpay = SmallQPay(self.clock)
+        self.oracle = Oracle(self.data, self.qpay.bills, self._stored, self.clock, self.broken, tell)
         self.sight = Sight()
         self.parts = parts or SOUND
         self.store = self.parts.store(self.clock, self.data, self.oracle, faults, self.new_id, self._written)

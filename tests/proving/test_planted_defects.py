@@ -91,6 +91,13 @@ class PromisesTooSoon(Payments):
             return "waiting"
 
 
+class CancelsHereOnly(Payments):
+    """QPay is not told, and the payer can still pay."""
+
+    async def _cancelled_at_qpay(self, session: Session) -> frozenset[int]:
+        return frozenset(attempt.number for attempt in session.attempts)
+
+
 @pytest.mark.parametrize(
     ("parts", "law"),
     [
@@ -101,6 +108,7 @@ class PromisesTooSoon(Payments):
         (Parts(store=WritesOrdersLater), "law 6"),
         (Parts(way_to_store=TakesUnknownForWon), ""),
         (Parts(payments=PromisesTooSoon), "law 5: SUCCESS is a promise"),
+        (Parts(payments=CancelsHereOnly), "law 7: a cancelled session's invoices"),
     ],
     ids=lambda value: (
         "-".join(part.__name__ for part in vars(value).values() if part not in vars(SOUND).values())
