@@ -199,7 +199,10 @@ class Oracle:
                 assert session.next_check_at is None, "law 2: nothing waits without an end"
                 if session.orders:
                     self._check_orders(session)
-        with self.judging("events"):
+        with self.judging("the whole database"):
+            asked = Counter(bill.request.sender_invoice_no for bill in self.bills.values())
+            assert max(asked.values(), default=0) <= 1, "an invoice is never asked for twice"
+            assert len(self.data.sessions) == len(self.data.keys), "one session per idempotency key"
             numbered = [self.data.events[id_] for id_ in self.data.numbers]
             last: dict[str, int] = {}
             for row in numbered:

@@ -159,8 +159,12 @@ def _judge_alone(w: World, c: Checkout) -> None:
 def _is_named(w: World, session: Session, payment_id: str) -> bool:
     """Whether a person can see that this payment was named and never shown: as unconfirmed, or as unmatched."""
     named = any(h.payment_id == payment_id and h.state is HintState.UNCONFIRMED for h in session.hints)
+    return named or _is_unmatched(w, payment_id)
+
+
+def _is_unmatched(w: World, payment_id: str) -> bool:
     row = w.data.payments.get(payment_id)
-    return named or (row is not None and row["session_id"] is None)
+    return row is not None and row["session_id"] is None
 
 
 def _in_time(w: World, session: Session, payment_id: str) -> bool:
@@ -214,15 +218,34 @@ def _judge_ended(w: World, c: Checkout) -> None:
     session = w.oracle.stored(str(c.session_id))
     if _is_contested(w, session):
         return
-    truth = _received(w, c)
+    # What came after a flood of made-up ids is named as unmatched, where no invoice of ours leads to it.
+    truth = {id_: status for id_, status in _received(w, c).items() if not _is_unmatched(w, id_)}
     known = {p.id: p.status for p in session.payments if p.received}
     assert known == truth, f"law 9: every tugrik is accounted for: QPay has {truth}, we know {known}"
     waiting = [hint for hint in session.hints if hint.state is HintState.WAITING]
     assert not waiting, "law 2: a hint still waits"
+    _judge_names(w, session)
     payments = [p for bill in bills(w, c) for p in bill.payments]
-    covering = sum(p.amount for p in payments if p.status == "PAID" and p.currency == "MNT")
+    covering = sum(p.amount for p in payments if p.id in truth and p.status == "PAID" and p.currency == "MNT")
     if covering >= session.amount:
         assert session.status is Status.PAID, "law 2: paid means ordered"
+
+
+def _judge_names(w: World, session: Session) -> None:
+    """Whatever money and session disagree about has its name."""
+    names = session.exceptions
+    if any(p.refund_due or p.held for p in session.payments):
+        assert names, "law 2: money that is no order has a name"
+    if session.sum("received") > session.amount and session.status is Status.PAID:
+        named = names & {ExceptionName.OVERPAID, ExceptionName.PAID_TWICE, ExceptionName.REFUNDED}
+        assert named, "law 2: more money than asked has a name"
+    if session.status is not Status.PAID:
+        return
+    assert (session.cancelled_at is None) or ExceptionName.AFTER_CANCEL in names, "law 2: paid after cancelling"
+    dates = {p.id: p.paid_at or 0 for bill in w.qpay.bills.values() for p in bill.payments}
+    paid_at = max((dates[p.id] for p in session.payments if p.ordered), default=0)
+    if paid_at > session.expires_at + 2 * MARGIN_SECONDS * SECOND:
+        assert ExceptionName.LATE in names, "law 2: late money is called late"
 
 
 def _received(w: World, c: Checkout) -> dict[str, str]:

@@ -284,7 +284,9 @@ def _exceptions(session: Session, evidence: Evidence) -> frozenset[ExceptionName
     total = sum(p.amount for p in own)
     handed_over = session.custody is Custody.HANDED_OVER
     short = session.status is not Status.PAID and total > 0 and not handed_over
-    if short and (evidence.complete or ExceptionName.UNDERPAID in session.exceptions):
+    # While it is open the rest may be on an invoice that was not answered; once closed, nobody may come to name it.
+    closed = session.status is not Status.PENDING
+    if short and (evidence.complete or closed or ExceptionName.UNDERPAID in session.exceptions):
         names.add(ExceptionName.UNDERPAID)
     if session.status is Status.PAID and total > session.amount:
         twice = len(own) > 1 and any(p.status == "PAID" and p.amount >= session.amount for p in own)
