@@ -19,13 +19,17 @@ def main() -> int:
     arguments = _arguments()
     if arguments.replay is not None:
         return _replay(arguments.replay)
-    done = run_many(arguments.start, arguments.seeds, arguments.budget, arguments.cores)
+    done = run_many(arguments.start, arguments.seeds, arguments.budget, arguments.cores, _at_once)
     print("\n".join(printed(done)))
     if arguments.page is not None:
         Path(arguments.page).write_text(page(done), encoding="utf-8")
     if done.failed:
         _show(done)
     return 1 if done.failed or done.silent else 0
+
+
+def _at_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from proving.faults import Fault
+from proving.faults import Fault, Told, nobody
 from proving.schedules import Recipe, listen, run
 
 CHUNK: Final = 25
@@ -54,8 +56,11 @@ class Many:
         self.steps += part.steps
 
 
-def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0) -> Many:
-    """Run `seeds` from `start`; after `budget` seconds, if that is not 0, no more are begun."""
+def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0, tell: Told = nobody) -> Many:
+    """Run `seeds` from `start`; after `budget` seconds, if that is not 0, or after Ctrl-C no more are begun.
+
+    `tell` hears of each failing run at once.
+    """
     cores = cores or os.cpu_count() or 1
     done = Many(start, seeds, budget, cores, commit())
     began = time.monotonic()
@@ -66,11 +71,17 @@ def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0) -> Man
                 return
             yield range(first, min(first + CHUNK, start + seeds))
 
-    if cores == 1:
-        for chunk in chunks():
-            done.add(run_chunk(chunk))
-    else:
-        _spread(chunks(), done)
+    def came(part: Many) -> None:
+        done.add(part)
+        for seed, broken in part.failed.items():
+            tell(f"seed {seed}: {broken}")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        if cores == 1:
+            for chunk in chunks():
+                came(run_chunk(chunk))
+        else:
+            _spread(chunks(), cores, came)
     done.seconds = time.monotonic() - began
     return done
 
@@ -81,15 +92,20 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _spread(chunks: Iterator[range], done: Many) -> None:
+def _spread(chunks: Iterator[range], cores: int, came: Callable[[Many], None]) -> None:
     """Never more chunks under way than there are cores, so that the budget is kept."""
-    with multiprocessing.get_context("spawn").Pool(done.cores, initializer=listen) as pool:
-        under_way = [pool.apply_async(run_chunk, (chunk,)) for _, chunk in zip(range(done.cores), chunks, strict=False)]
+    with multiprocessing.get_context("spawn").Pool(cores, initializer=_start) as pool:
+        under_way = [pool.apply_async(run_chunk, (chunk,)) for _, chunk in zip(range(cores), chunks, strict=False)]
         while under_way:
-            done.add(under_way.pop(0).get())
+            came(under_way.pop(0).get())
             following = next(chunks, None)
             if following is not None:
                 under_way.append(pool.apply_async(run_chunk, (following,)))
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked, who tells what ran
+    listen()
 
 
 def run_chunk(seeds: range) -> Many:

@@ -51,7 +51,8 @@ def _counts(done: Many) -> Iterator[str]:
 
 def _rate(done: Many) -> str:
     budget = f" of a {done.budget:.0f} s budget" if done.budget else ""
-    rest = f" (asked for {done.asked:,}; the budget was used up)" if done.ran < done.asked else ""
+    why = "the budget was used up" if done.budget and done.seconds >= done.budget else "it was stopped"
+    rest = f" (asked for {done.asked:,}; {why})" if done.ran < done.asked else ""
     each = done.ran / max(done.seconds, 0.001) / done.cores
     return (
         f"{done.ran:,} seeds from {done.start} in {done.seconds:.0f} s{budget}{rest} on {done.cores} cores, "
