@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from proving.faults import Fault
+from proving.payers import PAYERS, Checkout, in_time, pays
 from proving.qpay import Bill
 from proving.world import Gone, World
 from tulbur.core.orders import Item
@@ -22,82 +23,7 @@ QPAY_RETRIES_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
 NINETY_DAYS: Final = 90 * 86_400
 
 
-@dataclass
-class Checkout:
-    """One cart on its way, as its shop and its payer know it."""
-
-    request: OpenRequest
-    opened_at: float
-    session_id: str | None = None
-    shown: list[str] = field(default_factory=list)
-
-    @property
-    def amount(self) -> int:
-        return self.request.amount
-
-    @property
-    def seconds(self) -> int:
-        return self.request.expires_in
-
-
-Purse: TypeAlias = list[tuple[float, int, str]]
-"""What a payer pays: after how many seconds, how much, in which currency."""
-
-
-# --- payers --------------------------------------------------------------------------------------------------------
-
-
-def _in_time(w: World, c: Checkout) -> float:
-    if w.rng.random() < 0.3:  # near the deadline
-        return c.seconds + w.rng.uniform(-15, 5)
-    return w.rng.uniform(0, c.seconds)
-
-
-def pays(w: World, c: Checkout) -> Purse:
-    return [(_in_time(w, c), c.amount, "MNT")]
-
-
-def never(_w: World, _c: Checkout) -> Purse:
-    return []
-
-
-def late(w: World, c: Checkout) -> Purse:
-    return [(c.seconds + w.rng.uniform(0, 7200), c.amount, "MNT")]
-
-
-def twice(w: World, c: Checkout) -> Purse:
-    return [(_in_time(w, c), c.amount, "MNT") for _ in range(2)]
-
-
-def in_parts(w: World, c: Checkout) -> Purse:
-    first = w.rng.randrange(100, c.amount, 100)
-    return [(_in_time(w, c), part, "MNT") for part in (first, c.amount - first)]
-
-
-def short(w: World, c: Checkout) -> Purse:
-    paid = w.rng.randrange(100, c.amount, 100)
-    rest = [(c.seconds + w.rng.uniform(0, 7200), c.amount - paid, "MNT")] if w.rng.random() < 0.5 else []
-    return [(_in_time(w, c), paid, "MNT"), *rest]
-
-
-def over(w: World, c: Checkout) -> Purse:
-    return [(_in_time(w, c), c.amount + w.rng.randrange(100, 100_000, 100), "MNT")]
-
-
-def foreign(w: World, c: Checkout) -> Purse:
-    return [(_in_time(w, c), c.amount, "USD")]
-
-
-PAYERS: Final[Mapping[Fault, Callable[[World, Checkout], Purse]]] = {
-    Fault.NEVER_PAID: never,
-    Fault.PAID_LATE: late,
-    Fault.PAID_TWICE: twice,
-    Fault.PAID_IN_PARTS: in_parts,
-    Fault.PAID_SHORT: short,
-    Fault.PAID_OVER: over,
-    Fault.PAID_FOREIGN: foreign,
-}
-"""Payers who do not simply pay; each is a fault of the run."""
+# --- money -----------------------------------------------------------------------------------------------------------
 
 
 async def payer(w: World, c: Checkout) -> None:
@@ -125,7 +51,7 @@ def _payable(w: World, c: Checkout) -> Bill | None:
 
 async def unseen(w: World, c: Checkout) -> None:
     """Somebody pays an invoice of which the shop never heard; QPay calls, and does not give up."""
-    await asyncio.sleep(_in_time(w, c))
+    await asyncio.sleep(in_time(w, c))
     known = {attempt.id for attempt in w.oracle.stored(c.session_id).attempts} if c.session_id else set()
     hidden = [bill for bill in bills(w, c) if bill.id not in known and not bill.cancelled]
     if hidden and w.faults.fires(Fault.PAID_UNSEEN):

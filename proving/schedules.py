@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from proving.acts import Checkout, bills, checkout, deliver, story
+from proving.acts import bills, checkout, deliver, story
 from proving.faults import Fault, Faults, nobody, swarm
 from proving.loop import Loop
 from proving.oracle import Broken, told_by
+from proving.payers import Checkout
 from proving.world import SOUND, Gone, Parts, World
 from tulbur.core.session import SECOND, ExceptionName, HintState, Reason, Session, Status
 from tulbur.errors import TulburError

@@ -11,7 +11,9 @@ from random import Random
 from typing import Any, Final, TypeVar, cast
 
 from proving.faults import Fault, Faults, nobody
-from proving.faulty import FaultyBackend, FaultyStore, Line, Shelf, Sight, TrueStore
+from proving.faulty_cache import FaultyBackend, Shelf
+from proving.faulty_qpay import Line, Sight
+from proving.faulty_store import FaultyStore, TrueStore
 from proving.loop import OWNER, Loop
 from proving.oracle import MOST_SKEW_SECONDS, Broken, Oracle, told_by
 from proving.qpay import SmallQPay

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proving.faulty import FaultyStore, TrueStore
+from proving.faulty_store import FaultyStore, TrueStore
 from proving.schedules import Recipe, listen, run
 from proving.shrinking import shrunk
 from proving.world import SOUND, Parts
