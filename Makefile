@@ -35,6 +35,13 @@ test-releases: setup ## the release before, with all its contract tests, on the 
 test-import: setup ## move 10,000 of the old shop's sessions in, from each kind of database
 	@TULBUR_OLD_SESSIONS=10000 $(BIN)/python -m pytest -rs tests/importer/test_moving_in.py
 
+SEEDS ?= 100000
+FROM ?= 0
+
+.PHONY: simulate
+simulate: setup ## the use cases on SEEDS=100000 shuffled, faulty schedules FROM=0, on all cores (docs/proving.md)
+	@$(BIN)/python -m proving --seeds $(SEEDS) --start $(FROM) $(if $(PAGE),--page $(PAGE))
+
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
 	@$(BIN)/python -m testbed

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 # Test folders are not packages; what tests share is imported from the root, however pytest was started.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
-pytest.register_assert_rewrite("tests.core.laws", "tests.core.stories")
+pytest.register_assert_rewrite("proving.laws", "tests.core.stories")
 
 pytest_plugins = ["testbed.plugin"]
 
@@ -30,6 +30,23 @@ settings.register_profile(
 )
 settings.register_profile("deep", settings.get_profile("suite"), derandomize=False, max_examples=3000)
 settings.load_profile("suite")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests want to be read when they pass, such as how much of a budget of time they used."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(str(value))
+    _name_the_release_before(terminalreporter)
+
+
+def _name_the_release_before(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the release whose tests were run against the schema of this one."""
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
+    names = {value for report in reports for name, value in report.user_properties if name == "release before"}
+    for told in sorted(map(str, names)):
+        terminalreporter.write_line(f"the release before: {told}")
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +64,3 @@ def migrated(servers: "TestServers") -> Callable[[str], str]:
         return urls[name]
 
     return url
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the release whose tests were run against the schema of this one."""
-    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
-    names = {value for report in reports for name, value in report.user_properties if name == "release before"}
-    for told in sorted(map(str, names)):
-        terminalreporter.write_line(f"the release before: {told}")

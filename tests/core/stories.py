@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.laws import PARTS, check_session, check_step, public_news
-
+from proving.laws import PARTS, check_session, check_step, public_news
 from tulbur.core import schedule, settling, steps
 from tulbur.core.session import SECOND, Micros, Payment, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment

@@ -3,9 +3,9 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests.core.laws import money, public_news
 from tests.core.stories import NOON, Story, made, opened
 
+from proving.laws import money, public_news
 from tulbur.core import settling, steps
 from tulbur.core.orders import Discount, Item
 from tulbur.core.schedule import BUDGETS, DAY, PAYER_PAUSE_SECONDS, asked_today, due_reason

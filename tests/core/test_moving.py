@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
-from tests.core.laws import check_session, public_news
 from tests.core.stories import EXPIRES_IN, NOON, Story, answer, seen
 from tests.core.test_machine import EVIDENCE, IDS, Checkout, Model
 
+from proving.laws import check_session, public_news
 from tulbur.core import settling, steps
 from tulbur.core.custody import Custody
 from tulbur.core.ending import ended

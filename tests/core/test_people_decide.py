@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.core.laws import check_session, public_news
 from tests.core.stories import Story, answer, dated, seen, started
 
+from proving.laws import check_session, public_news
 from tulbur.core import refunding, reviewing, settling, steps
 from tulbur.core.refund import RefundState, RefundWay
 from tulbur.core.retention import blanked

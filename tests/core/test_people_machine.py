@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
-from tests.core.laws import money
 from tests.core.test_machine import CARTS, EVIDENCE, IDS, Checkout
 
+from proving.laws import money
 from tulbur.core import refunding, reviewing, settling, steps
 from tulbur.core.refund import RefundState
 from tulbur.core.rules import Rules

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from tests.core.laws import money
 from tests.core.stories import NOON, opened, seen, started
 
+from proving.laws import money
 from tulbur.core.codec import encode
 from tulbur.core.orders import Item
 from tulbur.core.retention import blanked

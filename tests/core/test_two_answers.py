@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.laws import money
 from tests.core.stories import Story, answer, seen, started
 
+from proving.laws import money
 from tulbur.core.session import ExceptionName
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment
 

@@ -1,4 +1,4 @@
-"""A small QPay in this process, and ports that die, fail or lose their answer at the n-th call."""
+"""Ports that die, fail or lose their answer at the n-th call."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import asyncio
 import inspect
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 from typing import Any
 
-from tests.core.laws import check_session
 from tests.payments.world import KEYS, Clock, Heard, request
 
+from proving.laws import check_session
+from proving.qpay import Bill, SmallQPay
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.session import Session, Status
-from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
-from tulbur.core.steps import InvoiceMade
 from tulbur.errors import (
     CommitUnknown,
     ProviderUnavailable,
@@ -29,112 +28,11 @@ from tulbur.errors import (
 from tulbur.links import Links
 from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, GivingBack, InvoiceRequest, OldShop, Spool, Store
+from tulbur.ports import OldShop, Spool, Store
 from tulbur.worker import Replayer, Worker
 
 CREATE_INVOICE = 3
 """Which call of an opening asks QPay for the invoice; the session is stored and cached before."""
-
-
-@dataclass
-class Bill:
-    """An invoice at the small QPay, and what was paid on it."""
-
-    id: str
-    request: InvoiceRequest
-    cancelled: bool = False
-    payments: list[SeenPayment] = field(default_factory=list)
-    hidden: bool = False
-
-    def seen(self) -> tuple[SeenPayment, ...]:
-        return () if self.hidden else tuple(self.payments)
-
-
-@dataclass
-class SmallQPay:
-    """Invoices and payments, answered at once and without faults of its own; `before` runs in front of each call."""
-
-    clock: Clock
-    bills: dict[str, Bill] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)
-    given_back: list[str] = field(default_factory=list)
-    before: Callable[[str], Awaitable[None]] | None = None
-
-    def answering(self) -> bool:
-        return True
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def login(self) -> None: ...
-
-    async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:
-        await self._called("create_invoice")
-        bill = Bill(f"inv-{len(self.bills) + 1}", request)
-        self.bills[bill.id] = bill
-        return InvoiceMade(id=bill.id, qr_text=f"QR {bill.id}", qr_image="png")
-
-    async def get_invoice(self, invoice_id: str) -> InvoiceSeen | None:
-        await self._called("get_invoice")
-        bill = self.bills.get(invoice_id)
-        if bill is None:
-            return None
-        status = "CANCELED" if bill.cancelled else "CLOSED" if bill.payments else "OPEN"
-        asked = bill.request
-        return InvoiceSeen(id=bill.id, status=status, sender_invoice_no=asked.sender_invoice_no, amount=asked.amount)
-
-    async def cancel_invoice(self, invoice_id: str) -> Cancelling:
-        await self._called("cancel_invoice")
-        bill = self.bills.get(invoice_id)
-        if bill is None:
-            return Cancelling.NOT_FOUND
-        if bill.payments:
-            return Cancelling.PAID
-        was, bill.cancelled = bill.cancelled, True
-        return Cancelling.ALREADY if was else Cancelling.CANCELLED
-
-    async def check(self, invoice_id: str) -> InvoiceAnswer:
-        await self._called("check")
-        payments = tuple(replace(p, invoice_id="", paid_at=None) for p in self.bills[invoice_id].seen())
-        return InvoiceAnswer(invoice_id=invoice_id, payments=payments)
-
-    async def get_payment(self, payment_id: str) -> SeenPayment | None:
-        await self._called("get_payment")
-        return next((p for bill in self.bills.values() for p in bill.seen() if p.id == payment_id), None)
-
-    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
-        await self._called("refund_payment")
-        for bill in self.bills.values():
-            for at, p in enumerate(bill.payments):
-                if p.id == payment_id and p.method == "CARD":
-                    bill.payments[at] = replace(p, status="REFUNDED")
-                    self.given_back.append(payment_id)
-                    return GivingBack.ACCEPTED
-        return GivingBack.SETTLED
-
-    def pay(self, invoice_id: str, amount: int = 5_000_000, status: str = "PAID", method: str = "P2P") -> str:
-        """Money reaches an invoice that is not cancelled, and nobody is told."""
-        bill = self.bills[invoice_id]
-        assert not bill.cancelled, "nobody can pay a cancelled invoice"
-        number = sum(len(b.payments) for b in self.bills.values()) + 1
-        payment = SeenPayment(
-            id=f"pay-{number}",
-            amount=amount,
-            currency="MNT",
-            status=status,
-            invoice_id=bill.id,
-            method=method,
-            paid_at=self.clock(),
-        )
-        bill.payments.append(payment)
-        return payment.id
-
-    async def _called(self, name: str) -> None:
-        self.calls.append(name)
-        await asyncio.sleep(0)
-        if self.before is not None:
-            await self.before(name)
 
 
 class Fault(StrEnum):

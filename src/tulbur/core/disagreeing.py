@@ -32,7 +32,9 @@ def named(session: Session, *, complete: bool = False, contested: bool = False) 
     handed_over = session.custody is Custody.HANDED_OVER
     covered = sum(p.counts for p in own if p.status == "PAID") >= session.amount
     short = session.status is not Status.PAID and total > 0 and not covered and not handed_over
-    if short and (complete or ExceptionName.UNDERPAID in session.exceptions):
+    # While it is open the rest may be on an invoice that was not answered; once closed, nobody may come to name it.
+    closed = session.status is not Status.PENDING
+    if short and (complete or closed or ExceptionName.UNDERPAID in session.exceptions):
         names.add(ExceptionName.UNDERPAID)
     if session.status is Status.PAID and total > session.amount:
         twice = len(own) > 1 and any(p.status == "PAID" and p.amount - p.refunded >= session.amount for p in own)

@@ -81,7 +81,7 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         await asyncio.sleep(0)
         matching = [row for row in self.data.sessions.values() if _matches(row, query)]
         matching.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
-        return [_read(row) for row in matching[: page(query.limit)]]
+        return [self._read(row) for row in matching[: page(query.limit)]]
 
     # --- work that is due
 
@@ -94,13 +94,13 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             if row["next_check_at"] is not None and row["next_check_at"] <= now and row["lease_until"] <= clock
         ]
         due.sort(key=lambda row: (row["next_check_at"], row["id"]))
-        return [_read(leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
+        return [self._read(leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
 
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
         await asyncio.sleep(0)
         over = self._finished(rows.cutoffs(finished_before, late_before))[: page(limit)]
         for row in over:
-            self._commit(Change(_read(row), blanked(_read(row), now), self._new_id()))
+            self._commit(Change(self._read(row), blanked(self._read(row), now), self._new_id()))
         return len(over)
 
     async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
@@ -110,7 +110,7 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
         await asyncio.sleep(0)
         next_ones = [row for status in rows.LATE for row in self._finished({status: late_before})[: page(limit)]]
-        return [session for session in map(_read, next_ones) if rows.has_open_invoice(session)]
+        return [session for session in map(self._read, next_ones) if rows.has_open_invoice(session)]
 
     # --- sweeps
 
@@ -243,7 +243,10 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
 
     def _session(self, session_id: str | None) -> Session | None:
         row = self.data.sessions.get(session_id) if session_id is not None else None
-        return _read(row) if row else None
+        return self._read(row) if row else None
+
+    def _read(self, row: Mapping[str, Any]) -> Session:
+        return rows.read_session(row["document"], row["version"])
 
     def _finished(self, cutoffs: Mapping[Status, Micros]) -> list[Row]:
         over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs)]
@@ -256,10 +259,6 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         if row["unsettled"] or row["next_check_at"] is not None:
             return False
         return not any(self.data.events[id_]["state"] in rows.UNTOLD for id_ in self.data.histories[row["id"]])
-
-
-def _read(row: Mapping[str, Any]) -> Session:
-    return rows.read_session(row["document"], row["version"])
 
 
 def _matches(row: Mapping[str, Any], query: SessionQuery) -> bool:

@@ -1,0 +1,129 @@
+"""Many seeds on all cores, within a budget of time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from proving.faults import Fault, Told, nobody
+from proving.schedules import Recipe, listen, run
+
+CHUNK: Final = 25
+"""Seeds handed to a core at once."""
+
+
+@dataclass
+class Many:
+    """What came of many runs. `silent` are listed faults that never struck: what was not tried is not proven."""
+
+    start: int
+    asked: int
+    budget: float
+    cores: int
+    commit: str = "unknown"
+    ran: int = 0
+    seconds: float = 0.0
+    counts: Counter[Fault] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failed: dict[int, str] = field(default_factory=dict)
+    commits: int = 0
+    steps: int = 0
+
+    @property
+    def silent(self) -> list[Fault]:
+        return [fault for fault in Fault if not self.counts[fault]]
+
+    @property
+    def bound(self) -> float:
+        """Under this is the failure rate, at 95 %, when none of so many runs failed."""
+        return 3 / max(self.ran, 1)
+
+    def add(self, part: Many) -> None:
+        self.ran += part.ran
+        self.counts.update(part.counts)
+        self.outcomes.update(part.outcomes)
+        self.failed.update(part.failed)
+        self.commits += part.commits
+        self.steps += part.steps
+
+
+def run_many(start: int, seeds: int, budget: float = 0.0, cores: int = 0, tell: Told = nobody) -> Many:
+    """Run `seeds` from `start`; after `budget` seconds, if that is not 0, or after Ctrl-C no more are begun.
+
+    `tell` hears of each failing run at once.
+    """
+    cores = cores or os.cpu_count() or 1
+    done = Many(start, seeds, budget, cores, commit())
+    began = time.monotonic()
+
+    def chunks() -> Iterator[range]:
+        for first in range(start, start + seeds, CHUNK):
+            if budget and time.monotonic() - began >= budget:
+                return
+            yield range(first, min(first + CHUNK, start + seeds))
+
+    def came(part: Many) -> None:
+        done.add(part)
+        for seed, broken in part.failed.items():
+            tell(f"seed {seed}: {broken}")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        if cores == 1:
+            for chunk in chunks():
+                came(run_chunk(chunk))
+        else:
+            _spread(chunks(), cores, came)
+    done.seconds = time.monotonic() - began
+    return done
+
+
+def commit() -> str:
+    """Which version is run, told before it may change."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _spread(chunks: Iterator[range], cores: int, came: Callable[[Many], None]) -> None:
+    """Never more chunks under way than there are cores, so that the budget is kept."""
+    with multiprocessing.get_context("spawn").Pool(cores, initializer=_start) as pool:
+        under_way = [pool.apply_async(run_chunk, (chunk,)) for _, chunk in zip(range(cores), chunks, strict=False)]
+        while under_way:
+            came(under_way.pop(0).get())
+            following = next(chunks, None)
+            if following is not None:
+                under_way.append(pool.apply_async(run_chunk, (following,)))
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked, who tells what ran
+    listen()
+
+
+def run_chunk(seeds: range) -> Many:
+    """Run some seeds here. Collected between runs, never within one: what ends when depends on no chance but ours."""
+    listen()
+    part = Many(seeds.start, len(seeds), 0.0, 1)
+    gc.disable()
+    try:
+        for seed in seeds:
+            verdict = run(Recipe(seed))
+            part.ran += 1
+            part.counts.update(verdict.counts)
+            part.outcomes.update(verdict.outcomes)
+            part.commits += verdict.commits
+            part.steps += verdict.steps
+            if verdict.broken:
+                part.failed[seed] = verdict.broken
+        gc.collect()
+    finally:
+        gc.enable()
+    return part
