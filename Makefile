@@ -31,6 +31,11 @@ test-releases: setup ## the release before, with all its contract tests, on the 
 	@$(BIN)/python -m testbed prepare
 	@$(BIN)/python -m pytest -rs -m '' tests/compat
 
+.PHONY: ablation
+ablation: setup ## remove each safeguard, one at a time: its tests must fail
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m proving.ablation $(if $(PAGE),--page $(PAGE))
+
 .PHONY: test-import
 test-import: setup ## move 10,000 of the old shop's sessions in, from each kind of database
 	@TULBUR_OLD_SESSIONS=10000 $(BIN)/python -m pytest -rs tests/importer/test_moving_in.py

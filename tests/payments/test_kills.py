@@ -17,7 +17,7 @@ from tests.payments.killing import CREATE_INVOICE, Fault, Killer, Process, Shop,
 from tests.payments.world import Clock
 
 from tulbur.core.session import ExceptionName, Reason, Session, Status
-from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable
+from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable, StoreUnavailable
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.sqlite import SqliteStore
 
@@ -231,6 +231,14 @@ async def test_a_second_attempt_goes_on_wherever_its_process_ends(shop: Shop) ->
         assert (await shop.at_rest(session.id)).status is Status.PAID
 
     await table(run)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+async def test_without_a_session_that_is_surely_stored_qpay_makes_no_invoice(fault: Fault) -> None:
+    shop, killer = memory_shop(), Killer(1, fault)
+    with pytest.raises(StoreUnavailable):
+        await shop.process(killer).open()
+    assert (killer.struck, shop.qpay.bills) == ("store.add", {})
 
 
 @pytest.mark.parametrize("pays", [True, False])

@@ -146,3 +146,13 @@ async def test_an_invoice_that_wakes_up_after_the_next_one_is_cancelled_at_qpay(
     assert first.payable.id == second.payable.id if second.payable else False
     assert [a.state for a in first.attempts] == [InvoiceState.CANCELLED, InvoiceState.OPEN]
     assert sorted(i.status() for i in w.invoices()) == ["CANCELED", "OPEN"]
+
+
+async def test_two_repeats_at_once_make_one_invoice(w: World) -> None:
+    await w.faults(reply={"invoice_create": {"status": 500, "times": 1}})
+    with pytest.raises(ProviderUnavailable):
+        await w.open(idempotency_key="k")
+    repeats = [w.open(idempotency_key="k") for _ in range(8)]
+    done = await asyncio.gather(*repeats, return_exceptions=True)
+    assert len(w.invoices()) == 1
+    assert all(not isinstance(one, BaseException) or isinstance(one, IdempotencyRunning) for one in done)

@@ -496,3 +496,30 @@ async def test_a_session_added_by_another_process_is_refused_here(folder: Path) 
         await added(store, scope="a", idempotency_key="k")
         with pytest.raises(SessionExists):
             await other.add(session("s-2", scope="a", idempotency_key="k"))
+
+
+KEYS = {
+    "tulbur_orders": ("id", "session_id", "shop_id"),
+    "tulbur_invoices": ("number", "provider", "invoice_id"),
+    "tulbur_events": ("id", "session_id", "seq"),
+}
+"""Tables in which another row with the same last two columns, under another key, is refused by the file itself."""
+
+
+@pytest.mark.parametrize("table", KEYS)
+async def test_the_unique_keys_are_the_files_own(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "t.db"
+    async with started(SqliteStore(path)) as store:
+        await paid(store)
+    key, *unique = KEYS[table]
+    with closing(sqlite3.connect(path)) as raw:
+        columns = [row[1] for row in raw.execute(f"PRAGMA table_info({table})")]
+        first = dict(zip(columns, raw.execute(f"SELECT * FROM {table} LIMIT 1").fetchone(), strict=True))
+        again = {**first, key: 99 if isinstance(first[key], int) else "another"}
+        if "no" in again:
+            again["no"] = None
+        if "sender_invoice_no" in again:
+            again["sender_invoice_no"] = "another"
+        marks = ", ".join("?" * len(columns))
+        with pytest.raises(sqlite3.IntegrityError, match=unique[-1]):
+            raw.execute(f"INSERT INTO {table} VALUES ({marks})", [again[name] for name in columns])
