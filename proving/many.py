@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proving.faults import Fault, Told, nobody
-from proving.schedules import Recipe, listen, run
+from proving.schedules import Recipe, listening, run
 
 CHUNK: Final = 25
 """Seeds handed to a core at once."""
@@ -105,17 +105,16 @@ def _spread(chunks: Iterator[range], cores: int, came: Callable[[Many], None]) -
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked, who tells what ran
-    listen()
 
 
 def run_chunk(seeds: range) -> Many:
     """Run some seeds here. Collected between runs, never within one: what ends when depends on no chance but ours."""
-    listen()
     part = Many(seeds.start, len(seeds), 0.0, 1)
     gc.disable()
     try:
         for seed in seeds:
-            verdict = run(Recipe(seed))
+            with listening():
+                verdict = run(Recipe(seed))
             part.ran += 1
             part.counts.update(verdict.counts)
             part.outcomes.update(verdict.outcomes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -64,13 +65,20 @@ class Defects(logging.Handler):
 DEFECTS: Final = Defects()
 
 
-def listen() -> None:
-    """Hear the worker, once per process; what it warns of is part of every run."""
+@contextmanager
+def listening() -> Iterator[None]:
+    """Hear what the worker could not help, and nothing else of what it says: that is part of every run."""
     log = logging.getLogger("tulbur")
+    before = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
-    if DEFECTS not in log.handlers:
-        log.addHandler(DEFECTS)
+    log.addHandler(DEFECTS)
+    try:
+        yield
+    finally:
+        log.removeHandler(DEFECTS)
+        log.propagate = before[0]
+        log.setLevel(before[1])
 
 
 def run(recipe: Recipe, *, trace: bool = False, parts: Parts = SOUND) -> Verdict:

@@ -62,7 +62,7 @@ def on_server(url: str, every: str) -> dict[str, str]:
     if url.startswith("mongodb"):
         from tulbur.stores.mongo_harness import MongoHarness  # noqa: PLC0415 - this store's alone
 
-        return _held(MongoHarness([url].pop), int(every))
+        return _held(MongoHarness(lambda: url), int(every))
     from tulbur.stores.harnesses import NetworkHarness  # noqa: PLC0415 - these stores' alone
 
     return _held(NetworkHarness(url), int(every))
@@ -83,7 +83,7 @@ def write(url: str, id_: str) -> str:
         new = samples.session(id_, discount=discount, claim=claim)
         await store.add(_gifted(new))
         stored = await store.get(id_)
-        for change in (samples.with_qr, _asked, _half_paid):
+        for change in (samples.with_qr, _asked, _half_paid, _going_back):
             await samples.won(store, stored, _gifted(change(stored)))
             stored = await store.get(id_)
         return stored
@@ -123,6 +123,17 @@ def _asked(before: Session, payment_id: str = "pay-1") -> Session:
 
 def _half_paid(before: Session) -> Session:
     return samples.answered(before, "pay-1", amount=samples.AMOUNT // 2)
+
+
+def _going_back(before: Session) -> Session:
+    """With a refund, in releases that know refunds."""
+    if not hasattr(before.payments[0], "refunds"):
+        return before.with_news("check.answered", samples.NOW + 9)
+    from tulbur.core.refund import Refund, RefundState, RefundWay  # noqa: PLC0415 - of later releases
+
+    refund = Refund(amount=1, way=RefundWay.PERSON, by="bold", at=samples.NOW, state=RefundState.DONE, reference="R")
+    payments = (replace(before.payments[0], refunds=(refund,)), *before.payments[1:])
+    return replace(before, payments=payments).with_news("refund.done", samples.NOW + 9)
 
 
 def _gifted(value: Any) -> Any:

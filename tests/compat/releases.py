@@ -74,7 +74,7 @@ def reference() -> tuple[str, str]:
     for tag in _words("describe", "--tags", "--abbrev=0", "--match=v*", "HEAD~1"):
         return tag, f"the tag {tag}"
     ours = _heads((ROOT / name).read_text() for name in _SCHEMA)
-    commits = _words("log", f"--max-count={MOST_COMMITS}", "--format=%H", "HEAD~1", "--", *_SCHEMA)
+    commits = _words("log", "--first-parent", f"--max-count={MOST_COMMITS}", "--format=%H", "HEAD~1", "--", *_SCHEMA)
     for commit in commits:
         theirs = _heads(_git("show", f"{commit}:{name}").decode() for name in _SCHEMA)
         if len(theirs) == len(ours) and theirs != ours:

@@ -43,7 +43,6 @@ async def test_one_line_each_and_no_trace(tmp_path: Path) -> None:
         "PUBLIC_URL": "http://127.0.0.1:1",
         "TULBUR_SECRET_KEYS": SECRET * 3,
         "WEBHOOK_URL": f"https://{SECRET}.invalid",
-        "SPOOL_DIR": "/nowhere",
     }
     shown = await doctor(env=sick, cwd=tmp_path)
     assert shown.returncode == 1
@@ -52,7 +51,7 @@ async def test_one_line_each_and_no_trace(tmp_path: Path) -> None:
     told = shown.stdout.splitlines()
     assert {line.split()[0] for line in told} == {"ok", "note", "problem"}
     assert all((" -> " in line) != line.startswith("ok ") for line in told)
-    assert any("WEBHOOK_URL, SPOOL_DIR are set, but without effect in this release" in line for line in told)
+    assert any("WEBHOOK_URL is set, but without effect in this release" in line for line in told)
 
 
 async def test_what_has_an_effect_is_not_called_out(tmp_path: Path) -> None:

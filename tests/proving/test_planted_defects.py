@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proving.faulty_store import FaultyStore, TrueStore
-from proving.schedules import Recipe, listen, run
+from proving.schedules import Recipe, listening, run
 from proving.shrinking import shrunk
 from proving.world import SOUND, Parts
 from tulbur.core import settling as rules
@@ -27,9 +27,9 @@ MOST_SEEDS = 2000
 
 def caught(parts: Parts = SOUND) -> tuple[int, str]:
     """The first seed that breaks a law, and which."""
-    listen()
     for seed in range(MOST_SEEDS):
-        verdict = run(Recipe(seed), parts=parts)
+        with listening():
+            verdict = run(Recipe(seed), parts=parts)
         if verdict.broken:
             return seed, verdict.broken
     raise AssertionError(f"not caught within {MOST_SEEDS} seeds")

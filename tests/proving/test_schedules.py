@@ -15,7 +15,7 @@ import pytest
 from proving.faults import Fault, swarm
 from proving.many import Many, run_many
 from proving.report import page, printed
-from proving.schedules import Recipe, listen, run
+from proving.schedules import Recipe, listening, run
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = 10_000
@@ -24,9 +24,9 @@ BUDGET_SECONDS = 120
 
 TRACES = """
 import hashlib
-from proving.schedules import Recipe, listen, run
-listen()
-told = "\\n".join("\\n".join(run(Recipe(seed), trace=True).trace) for seed in range(40))
+from proving.schedules import Recipe, listening, run
+with listening():
+    told = "\\n".join("\\n".join(run(Recipe(seed), trace=True).trace) for seed in range(40))
 print(hashlib.sha256(told.encode()).hexdigest(), told.count("\\n") > 1000)
 """
 
@@ -52,9 +52,9 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
 
 
 def test_being_watched_changes_nothing() -> None:
-    listen()
     for seed in range(20):
-        watched, alone = run(Recipe(seed), trace=True), run(Recipe(seed))
+        with listening():
+            watched, alone = run(Recipe(seed), trace=True), run(Recipe(seed))
         assert (watched.counts, watched.steps, watched.outcomes) == (alone.counts, alone.steps, alone.outcomes)
         assert watched.trace
         assert not alone.trace

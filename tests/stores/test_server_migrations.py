@@ -194,11 +194,11 @@ async def test_a_newer_schema_that_allows_this_release_is_used(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     migrate.up(url)
-    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0002_min0001'"))
+    read(url, one_change("UPDATE tulbur_alembic_version SET version_num = '0003_min0001'"))
     async with started(NetworkStore(url)) as store:
         await paid(store)
     found = migrate.up(url)
-    assert (found.current, found.pending) == ("0002_min0001", ())
+    assert (found.current, found.pending) == ("0003_min0001", ())
     with pytest.raises(SettingsError, match="with that release"):
         migrate.down(url, confirm=name(url), stamp="1")
 
