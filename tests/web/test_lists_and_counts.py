@@ -101,6 +101,7 @@ async def test_an_empty_shop_has_counts_too(api: Api) -> None:
         "fallback_rate": None,
         "checks_due": 0,
         "events_undelivered": 0,
+        "events_parked": 0,
     }
 
 
