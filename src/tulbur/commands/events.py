@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from tulbur.commands.showing import out
 from tulbur.errors import Invalid, SettingsError
@@ -43,7 +43,7 @@ async def page(tulbur: Tulbur, *, parked: bool, after: int, limit: int) -> Mappi
 
 
 def print_page(shown: Mapping[str, Any]) -> None:
-    table = Table("no", "at", "type", "session", "id", "failed")
+    table = Table("no", "at", "type", Column("session", overflow="fold"), Column("id", overflow="fold"), "failed")
     for one in shown["items"]:
         table.add_row(str(one["no"]), one["at"], one["type"], one["session_id"], one["id"], str(one["attempts"]))
     out.print(table)
