@@ -76,13 +76,6 @@ class Telemetry:
         self._exceptions = Gauge("tulbur_exceptions", "Sessions by exception", ["exception"], registry=registry)
         self._refund_due = Gauge("tulbur_refund_due_tugrik", "Money due back to payers", registry=registry)
         self._undelivered = Gauge("tulbur_events_undelivered", "Events not yet delivered", registry=registry)
-        self._parked = Gauge("tulbur_events_parked", "Events nobody tries to deliver any more", registry=registry)
-        self._deliveries = Counter(
-            "tulbur_webhooks", "Deliveries to the shop by what came of them", ["result"], registry=registry
-        )
-        self._delivery_seconds = Histogram(
-            "tulbur_webhook_seconds", "Time the shop took", buckets=_PROVIDER_BUCKETS, registry=registry
-        )
         self._spool_waiting = Gauge(
             "tulbur_spool_waiting", "Callbacks that wait in the spool this process uses", registry=registry
         )
@@ -98,6 +91,16 @@ class Telemetry:
             self._checks.labels(reason.value)
         for what in SPOOL_DID:
             self._spooled.labels(what)
+        self._begin_deliveries(registry)
+
+    def _begin_deliveries(self, registry: CollectorRegistry) -> None:
+        self._parked = Gauge("tulbur_events_parked", "Events nobody tries to deliver any more", registry=registry)
+        self._deliveries = Counter(
+            "tulbur_webhooks", "Deliveries to the shop by what came of them", ["result"], registry=registry
+        )
+        self._delivery_seconds = Histogram(
+            "tulbur_webhook_seconds", "Time the shop took", buckets=_PROVIDER_BUCKETS, registry=registry
+        )
         for outcome in Outcome:
             self._deliveries.labels(outcome.value)
 

@@ -77,3 +77,10 @@ def test_the_socket_is_not_even_made() -> None:
     with pytest.raises(Forbidden):
         guarded(allow_private=False)(where)
     guarded(allow_private=True)(where).close()
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "0177.0.0.1", "0"])
+def test_a_number_is_judged_as_the_system_reads_it(host: str) -> None:
+    [family, kind, protocol, name, where] = socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)[0]
+    with pytest.raises(Forbidden):
+        guarded(allow_private=False)((family, kind, protocol, name, where))

@@ -188,6 +188,11 @@ async def test_nobody_listens_there() -> None:
         assert await delivered(url) == Delivery(Outcome.UNREACHABLE)
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 70 + ".invalid", "a..b"])
+async def test_a_name_that_leads_nowhere(host: str) -> None:
+    assert await delivered(f"http://{host}/") == Delivery(Outcome.UNREACHABLE)
+
+
 async def test_an_answer_without_an_end_is_not_read_to_its_end(shop: Receiver) -> None:
     written = 0
     given_up = asyncio.Event()

@@ -107,7 +107,7 @@ class Webhook:
                 return delivery
         except TimeoutError:
             return Delivery(Outcome.TIMEOUT)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # a ValueError is a name no DNS could have
             return Delivery(Outcome.FORBIDDEN if _is_forbidden(error) else Outcome.UNREACHABLE)
 
     def _understood(self, response: aiohttp.ClientResponse) -> Delivery:
