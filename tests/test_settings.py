@@ -79,3 +79,51 @@ def test_secrets_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_database_address_takes_no_options() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         sqlite_path("sqlite:///shop.db?mode=ro")
+
+
+WEBHOOK = {"webhook_url": "https://shop.mn/events?token=canary", "webhook_secret": "whsec_" + "QUJD" * 10}
+
+
+def test_where_events_go() -> None:
+    assert IsolatedSettings().webhook() is None
+    assert IsolatedSettings(webhook_secret=WEBHOOK["webhook_secret"]).webhook() is None
+    given = IsolatedSettings(**WEBHOOK).webhook()
+    assert given is not None
+    assert (given.url, given.keys, given.allow_private) == (WEBHOOK["webhook_url"], (b"ABC" * 10,), False)
+    assert "canary" not in repr(given)
+    assert "ABC" not in repr(given)
+
+
+def test_several_secrets_sign_while_they_change() -> None:
+    two = f"{WEBHOOK['webhook_secret']} , whsec_{'REVG' * 8}"
+    given = IsolatedSettings(**WEBHOOK | {"webhook_secret": two}).webhook()
+    assert given is not None
+    assert given.keys == (b"ABC" * 10, b"DEF" * 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"webhook_url": "http://shop.mn/canary"}, "WEBHOOK_URL is not https.*WEBHOOK_ALLOW_PRIVATE=on"),
+        ({"webhook_url": "ftp://canary"}, "WEBHOOK_URL is not a plain http or https address"),
+        ({"webhook_url": "https://user:canary@shop.mn"}, "WEBHOOK_URL is not a plain http or https address"),
+        ({"webhook_secret": ""}, "WEBHOOK_SECRET is not set: .*whsec_"),
+        ({"webhook_secret": "canary"}, "WEBHOOK_SECRET holds an entry that is no secret"),
+        ({"webhook_secret": "whsec_canary"}, "WEBHOOK_SECRET holds an entry that is no secret"),
+        ({"webhook_secret": "whsec_" + "QUJD" * 7}, "WEBHOOK_SECRET holds an entry that is no secret"),
+        ({"webhook_secret": "whsec_" + "QUJD" * 22}, "WEBHOOK_SECRET holds an entry that is no secret"),
+        ({"webhook_secret": "whsec_төлбөр"}, "WEBHOOK_SECRET holds an entry that is no secret"),
+        ({"webhook_secret": ",".join(["whsec_" + "QUJD" * 8] * 11)}, "WEBHOOK_SECRET holds more than 10"),
+    ],
+)
+def test_a_wrong_webhook_is_one_sentence(changes: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence) as refused:
+        IsolatedSettings(**WEBHOOK | changes).webhook()
+    assert "canary" not in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_a_private_shop_needs_no_tls() -> None:
+    given = IsolatedSettings(**WEBHOOK | {"webhook_url": "http://10.0.0.5/e", "webhook_allow_private": "on"}).webhook()
+    assert given is not None
+    assert given.allow_private

@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 sessions_app = typer.Typer(help="Look at sessions, and act on one.", no_args_is_help=True)
+events_app = typer.Typer(help="What the shop is told.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(events_app, name="events")
 app.add_typer(sessions_app, name="sessions")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -146,7 +148,7 @@ def serve(
 
 @app.command()
 def worker(as_json: Json = False) -> None:
-    """Background work alone: looks that are due, deadlines, numbers for events."""
+    """Background work alone: looks that are due, deadlines, events for the shop."""
     from tulbur.commands import serving  # noqa: PLC0415
 
     serving.work(_settings(), tell=_print_json if as_json else None)
@@ -265,6 +267,42 @@ def sessions_check(session_id: SessionId, as_json: Json = False) -> None:
 def sessions_cancel(session_id: SessionId, as_json: Json = False) -> None:
     """Cancel one session and its invoices at QPay."""
     _one_session(as_json, lambda t: t.cancel(session_id))
+
+
+@events_app.command("list")
+def events_list(
+    parked: Annotated[bool, typer.Option("--parked", help="Those nobody tries to deliver any more.")] = False,
+    after: Annotated[int, typer.Option(help="The number of the last event seen.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_json: Json = False,
+) -> None:
+    """Events in order, oldest first."""
+    from tulbur.commands import events  # noqa: PLC0415
+
+    shown = _with_tulbur(lambda t: events.page(t, parked=parked, after=after, limit=limit))
+    if as_json:
+        _print_json(shown)
+    else:
+        events.print_page(shown)
+
+
+@events_app.command("replay")
+def events_replay(
+    since: Annotated[str, typer.Option(help="Events from this time on, such as 2026-01-31T08:00:00Z.")],
+    before: Annotated[str | None, typer.Option(help="And before this one; now otherwise.")] = None,
+    parked_only: Annotated[bool, typer.Option("--parked-only", help="Not those the shop has taken already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Deliver events to WEBHOOK_URL again, each under the id it had; a shop that knows the id ignores it."""
+    from tulbur.commands import events  # noqa: PLC0415
+
+    start = events.time_of("--since", since)
+    end = events.time_of("--before", before) if before else None
+    done = _with_tulbur(lambda t: events.replay(t, since=start, before=end, parked_only=parked_only))
+    if as_json:
+        _print_json(done)
+    else:
+        typer.echo(f"{done['replayed']} events will be delivered again")
 
 
 @app.command()

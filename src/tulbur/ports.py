@@ -502,6 +502,41 @@ class Spool(Protocol):
 # --- somebody to tell ----------------------------------------------------------------------------------------------
 
 
+class Outcome(StrEnum):
+    """What became of one delivery: the shop took it, or why not."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    REDIRECTED = "redirected"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    FORBIDDEN = "forbidden"
+
+
+ANSWERED: Final = frozenset({Outcome.DELIVERED, Outcome.REFUSED, Outcome.REDIRECTED})
+"""The shop is there, whatever it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery; `status` 0 is no answer, `asked_seconds` the pause the shop asked for."""
+
+    outcome: Outcome
+    status: int = 0
+    asked_seconds: float = 0
+
+
+class Shop(Protocol):
+    """Where events are sent, so that the shop need not ask."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def deliver(self, numbered: NumberedEvent) -> Delivery:
+        """Send one event, in bounded time. Whatever the shop does is an outcome; the same event is the same message."""
+
+
 class EventSink(Protocol):
     """Hears what happened, for metrics, logs and live pages; must not raise and must not wait."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -18,14 +19,14 @@ from tulbur.errors import SettingsError
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 
 LATER: Final = (
-    "webhook_url",
-    "webhook_secret",
     "sweep",
     "retention_days",
     "late_days",
     "group_commit",
 )
 """Settings of later releases."""
+
+MOST_WEBHOOK_KEYS: Final = 10
 
 _ADDRESS: Final = re.compile(r"https?://[!-~]+")
 _NOT_IN_ADDRESS: Final = re.compile(r"[@?#\"'<>\\^`{|}]")
@@ -39,6 +40,9 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "QPAY_USERNAME": "set it to the login QPay gave you",
     "QPAY_PASSWORD": "set it to the password QPay gave you",
     "QPAY_INVOICE_CODE": "set it to the invoice code QPay gave you",
+    "WEBHOOK_URL": "set it to the address at which the shop takes events, such as https://shop.mn/tulbur-events",
+    "WEBHOOK_SECRET": "set it to whsec_ and 24 to 64 random bytes in base64: python -c 'import base64, secrets; "
+    'print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())\'',
     "TULBUR_SECRET_KEYS": "set it to a random text of 32 characters or more: python -c 'import secrets; "
     "print(secrets.token_urlsafe(32))'",
 }
@@ -62,6 +66,15 @@ class OldShop:
     unverified_prices: bool = False
     jwt_secret: str = field(default="", repr=False)
     jwks_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """Where the shop takes events; every key signs. `allow_private`: its address may be one of a private network."""
+
+    url: str = field(repr=False)
+    keys: tuple[bytes, ...] = field(repr=False)
+    allow_private: bool = False
 
 
 class Settings(BaseSettings):
@@ -104,9 +117,11 @@ class Settings(BaseSettings):
     price_url: str | None = None
     tulbur_jwt_secret: SecretStr | None = None
     tulbur_jwks_url: str | None = None
-    # Of later releases, and without effect; known so that whoever sets one can be told.
+    # Its path or query may be what lets tulbur in.
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
+    webhook_allow_private: Literal["off", "on"] = "off"
+    # Of later releases, and without effect; known so that whoever sets one can be told.
     sweep: SecretStr | None = None
     retention_days: SecretStr | None = None
     late_days: SecretStr | None = None
@@ -170,6 +185,27 @@ class Settings(BaseSettings):
     def without_effect(self) -> list[str]:
         """The settings that are given, and that belong to a later release."""
         return [name.upper() for name in LATER if _given(_secret(getattr(self, name)))]
+
+    def webhook(self) -> WebhookSettings | None:
+        """Where events are sent; None when they are only read.
+
+        Raises:
+            SettingsError: the address or a secret cannot be used.
+        """
+        given, private = _secret(self.webhook_url), self.webhook_allow_private == "on"
+        keys = tuple(_webhook_key(e.strip()) for e in _secret(self.webhook_secret).split(",") if e.strip())
+        if not given.strip():
+            return None
+        url = _address("WEBHOOK_URL", given, query=True)
+        if not private and urlsplit(url).scheme != "https":
+            raise SettingsError(
+                "WEBHOOK_URL is not https: use https://, or for a private network set WEBHOOK_ALLOW_PRIVATE=on."
+            )
+        if not keys:
+            raise SettingsError(f"WEBHOOK_SECRET is not set: {_REMEDIES['WEBHOOK_SECRET']}.")
+        if len(keys) > MOST_WEBHOOK_KEYS:
+            raise SettingsError(f"WEBHOOK_SECRET holds more than {MOST_WEBHOOK_KEYS} secrets: keep those in use.")
+        return WebhookSettings(url=url, keys=keys, allow_private=private)
 
     def spool_path(self) -> Path | None:
         """Where callbacks are kept while the database is away; None without a spool."""
@@ -291,6 +327,17 @@ def _is_address(value: str, *, query: bool) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _webhook_key(entry: str) -> bytes:
+    prefix, _, rest = entry.partition("_")
+    try:
+        key = b64decode(rest, validate=True) if prefix == "whsec" else b""
+    except ValueError:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise SettingsError(f"WEBHOOK_SECRET holds an entry that is no secret: {_REMEDIES['WEBHOOK_SECRET']}.")
+    return key
 
 
 def _api_key(entry: str) -> ApiKey:

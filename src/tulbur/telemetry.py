@@ -17,7 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from tulbur.core.session import ExceptionName, Micros, Reason, Session, Status
-from tulbur.ports import Store, StoreStats
+from tulbur.ports import Outcome, Store, StoreStats
 
 CACHE_ERROR_SECONDS: Final = 30.0
 """A broken cache is told of at most this often; the metric counts every error."""
@@ -91,6 +91,18 @@ class Telemetry:
             self._checks.labels(reason.value)
         for what in SPOOL_DID:
             self._spooled.labels(what)
+        self._begin_deliveries(registry)
+
+    def _begin_deliveries(self, registry: CollectorRegistry) -> None:
+        self._parked = Gauge("tulbur_events_parked", "Events nobody tries to deliver any more", registry=registry)
+        self._deliveries = Counter(
+            "tulbur_webhooks", "Deliveries to the shop by what came of them", ["result"], registry=registry
+        )
+        self._delivery_seconds = Histogram(
+            "tulbur_webhook_seconds", "Time the shop took", buckets=_PROVIDER_BUCKETS, registry=registry
+        )
+        for outcome in Outcome:
+            self._deliveries.labels(outcome.value)
 
     # What an EventSink hears.
 
@@ -142,6 +154,11 @@ class Telemetry:
     def on_commit_batch(self, size: int) -> None:
         self._batches.observe(size)
 
+    def on_delivery(self, result: str, seconds: float) -> None:
+        """An event was sent to the shop, or could not be."""
+        self._deliveries.labels(result).inc()
+        self._delivery_seconds.observe(seconds)
+
     def on_spool(self, what: str, waiting: int, name: str = "") -> None:
         """The spool counted its files, or did one of `SPOOL_DID` with one of them."""
         self._spool_waiting.set(waiting)
@@ -181,6 +198,7 @@ class Telemetry:
             self._exceptions.labels(name.value).set(stats.by_exception.get(name, 0))
         self._refund_due.set(stats.refund_due / 100)
         self._undelivered.set(stats.events_undelivered)
+        self._parked.set(stats.events_parked)
 
     def exposition(self) -> bytes:
         """Every metric in Prometheus' text format."""

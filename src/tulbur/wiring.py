@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,12 +16,13 @@ from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.session import Micros, Reason
 from tulbur.core.session import Session as CoreSession
 from tulbur.errors import SettingsError, StoreUnavailable
+from tulbur.events import Webhook
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, OldShop, Spool, Store
 from tulbur.qpay.client import QPay
-from tulbur.settings import Required, Settings
+from tulbur.settings import Required, Settings, WebhookSettings
 from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
@@ -30,7 +32,7 @@ from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
 from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
-from tulbur.worker import Follower, Replayer, Worker
+from tulbur.worker import Deliverer, Follower, Replayer, Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
@@ -84,6 +86,11 @@ def open_spool(settings: Settings, on_change: Told | None = None) -> Spool | Non
     return FileSpool(folder, settings.secret_keys(), on_change=on_change) if folder else None
 
 
+def open_webhook(webhook: WebhookSettings, on_delivery: Callable[[str, float], None] | None = None) -> Webhook:
+    """Where the shop hears of events; nothing is opened yet."""
+    return Webhook(webhook.url, webhook.keys, now, allow_private=webhook.allow_private, on_delivery=on_delivery)
+
+
 def open_old_shop(settings: Settings) -> OldShop | None:
     """The old shop's sessions in Redis, while its routes are answered here and there is a Redis to share with it.
 
@@ -127,7 +134,10 @@ class Tulbur:
         self.spool = open_spool(settings, self.telemetry.on_spool)
         self.payments = self._use_cases()
         owner = f"worker-{secrets.token_hex(6)}"
-        self.worker = Worker(self.payments, owner=owner) if worker else None
+        webhook = settings.webhook()
+        self.shop = open_webhook(webhook, self.telemetry.on_delivery) if webhook and worker else None
+        self.worker = Worker(self.payments, owner=owner, publishing=self.shop is None) if worker else None
+        self.deliverer = Deliverer(self.payments, self.shop, owner=owner, chance=random.random) if self.shop else None
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
         self.replayer = Replayer(self.payments, self.spool) if self.spool else None
         old_shop = settings.old_shop()
@@ -182,6 +192,7 @@ class Tulbur:
             trusted_proxies=self.settings.trusted_proxies,
             hsts=required.public_url.startswith("https://"),
             seed=self._seed,
+            delivering=self.settings.webhook() is not None,
         )
 
     @classmethod
@@ -207,14 +218,16 @@ class Tulbur:
         await self.store.start()
         await self.cache.start()
         await self.provider.start()
+        if self.shop is not None:
+            await self.shop.start()
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
-        loops = (self.worker, self.follower, self.replayer)
+        loops = (self.worker, self.deliverer, self.follower, self.replayer)
         self._tasks += [asyncio.create_task(loop.run(), name=f"tulbur-{type(loop).__name__}") for loop in loops if loop]
 
     async def stop(self) -> None:
         """Finish what is being settled, then close everything; safe to call twice."""
         self._stopping.set()
-        for loop in (self.worker, self.follower, self.replayer):
+        for loop in (self.worker, self.deliverer, self.follower, self.replayer):
             if loop is not None:
                 loop.stop()
         self.live.close()
@@ -224,6 +237,8 @@ class Tulbur:
         with contextlib.suppress(StoreUnavailable):
             await self.telemetry.flush(self.store, now())
         await self.provider.stop()
+        if self.shop is not None:
+            await self.shop.stop()
         if self._seed is not None:
             await self._seed.stop()
         if self.old_shop is not None:

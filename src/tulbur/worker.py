@@ -1,4 +1,4 @@
-"""The loops behind the callbacks: looks that are due, numbers for events, the old shop's Redis, and the spool."""
+"""The loops behind the callbacks: looks that are due, events and the shop, the old shop's Redis, and the spool."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Final
 from tulbur.core.session import SECOND, Micros, Session
 from tulbur.errors import TulburError
 from tulbur.payments import Payments
+from tulbur.payments.delivering import Chance, Delivered, deliver
 from tulbur.payments.following import follow, unmatched_of
 from tulbur.payments.spooling import replay
-from tulbur.ports import Spool, Spooled
+from tulbur.ports import ANSWERED, NumberedEvent, Shop, Spool, Spooled
 
 BATCH: Final = 20
 """Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
@@ -24,6 +25,9 @@ LEASE_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 EVENTS: Final = 200
+
+DELIVERED_AT_ONCE: Final = 16
+"""Events leased and sent at once, of as many sessions; the shop's time limit ends well within their lease."""
 
 FOLLOW_SECONDS: Final = 2.0
 """Pause between two readings of the old shop's Redis; a new session is stored within about so long."""
@@ -51,12 +55,16 @@ _log = logging.getLogger("tulbur.worker")
 
 
 class Worker:
-    """Does what is due, again and again, until it is told to stop. Any number of them share one database."""
+    """Does what is due, again and again, until it is told to stop. Any number of them share one database.
 
-    def __init__(self, payments: Payments, *, owner: str) -> None:
+    `publishing` False: a `Deliverer` numbers the events.
+    """
+
+    def __init__(self, payments: Payments, *, owner: str, publishing: bool = True) -> None:
         self._payments = payments
         self._desk = payments.desk
         self._owner = owner
+        self._publishing = publishing
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -85,8 +93,8 @@ class Worker:
         """One round; True when a full batch was found, so that more may be waiting."""
         # Looks first: money must not wait for an outbox in trouble.
         looked = await self._looks()
-        # There is no delivery yet: whoever wants events reads them, and nobody is kept waiting for.
-        numbered = await self._desk.store.publish(EVENTS, deliver=False)
+        # Without a shop to tell, whoever wants events reads them, and nobody is kept waiting for.
+        numbered = await self._desk.store.publish(EVENTS, deliver=False) if self._publishing else 0
         return numbered == EVENTS or looked == BATCH
 
     async def _looks(self) -> int:
@@ -107,6 +115,75 @@ class Worker:
                 _log.warning("a look failed", extra={"session_id": session.id, "error": error.message})
             except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
                 _log.exception("a look failed", extra={"session_id": session.id})
+
+
+class Deliverer:
+    """Sends events to the shop until it is told to stop. Any number of them share one database.
+
+    The store leases a session's events one after the other, so each session is told in order, however many are told
+    at once.
+    """
+
+    def __init__(self, payments: Payments, shop: Shop, *, owner: str, chance: Chance) -> None:
+        self._desk = payments.desk
+        self._shop = shop
+        self._owner = owner
+        self._chance = chance
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        pause = IDLE_SECONDS
+        while not self._stopping.is_set():
+            try:
+                busy = await self.once()
+            except TulburError as error:
+                _log.warning("delivering waits", extra={"error": error.message, "seconds": pause})
+                busy = None
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("delivering failed")
+                busy = None
+            if busy:
+                pause = IDLE_SECONDS
+                continue
+            pause = IDLE_SECONDS if busy is False else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def once(self) -> bool | None:
+        """One round; True when more may be waiting, None when the shop answered none of what was sent."""
+        numbered = await self._desk.store.publish(EVENTS)
+        leased = await self._desk.store.claim_events(self._owner, DELIVERED_AT_ONCE, LEASE_SECONDS)
+        done = [one for one in await asyncio.gather(*map(self._deliver, leased)) if one is not None]
+        if done and not any(one.delivery.outcome in ANSWERED for one in done):
+            return None
+        return numbered == EVENTS or len(leased) == DELIVERED_AT_ONCE or any(one.ok for one in done)
+
+    async def _deliver(self, numbered: NumberedEvent) -> Delivered | None:
+        told = {"event_id": numbered.event.id, "session_id": numbered.session_id, "type": numbered.event.type}
+        try:
+            done = await deliver(
+                self._desk.store,
+                self._shop,
+                numbered,
+                owner=self._owner,
+                clock=self._desk.clock,
+                chance=self._chance,
+            )
+        except TulburError as error:
+            # The lease ends by itself, and the event is sent again.
+            _log.warning("a delivery was not written down", extra={**told, "error": error.message})
+            return None
+        except Exception:  # noqa: BLE001 - a defect in one event must not stop the others
+            _log.exception("a delivery failed", extra=told)
+            return None
+        if not done.ok:
+            why = {"outcome": done.delivery.outcome.value, "status": done.delivery.status}
+            level, text = (logging.ERROR, "an event is parked") if done.parked else (logging.WARNING, "not delivered")
+            _log.log(level, text, extra={**told, **why, "attempts": numbered.attempts + 1})
+        return done
 
 
 class Follower:

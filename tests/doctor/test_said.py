@@ -42,7 +42,9 @@ async def test_one_line_each_and_no_trace(tmp_path: Path) -> None:
         "QPAY_INVOICE_CODE": "c",
         "PUBLIC_URL": "http://127.0.0.1:1",
         "TULBUR_SECRET_KEYS": SECRET * 3,
-        "WEBHOOK_URL": f"https://{SECRET}.invalid",
+        "WEBHOOK_URL": f"https://127.0.0.1:1/{SECRET}?{SECRET}",
+        "WEBHOOK_SECRET": SECRET,
+        "GROUP_COMMIT": "off",
     }
     shown = await doctor(env=sick, cwd=tmp_path)
     assert shown.returncode == 1
@@ -51,13 +53,13 @@ async def test_one_line_each_and_no_trace(tmp_path: Path) -> None:
     told = shown.stdout.splitlines()
     assert {line.split()[0] for line in told} == {"ok", "note", "problem"}
     assert all((" -> " in line) != line.startswith("ok ") for line in told)
-    assert any("WEBHOOK_URL is set, but without effect in this release" in line for line in told)
+    assert any("GROUP_COMMIT is set, but without effect in this release" in line for line in told)
 
 
 async def test_what_has_an_effect_is_not_called_out(tmp_path: Path) -> None:
     found = await said(database_url=f"sqlite:///{tmp_path}/t.db", session_ttl_seconds=60)
     assert not [one for one in found if "without effect" in one.detail]
-    found = await said(database_url=f"sqlite:///{tmp_path}/t.db", group_commit="off", webhook_secret="")
+    found = await said(database_url=f"sqlite:///{tmp_path}/t.db", group_commit="off", webhook_url="")
     assert [one.detail for one in found if "without effect" in one.detail] == [
         "GROUP_COMMIT is set, but without effect in this release"
     ]

@@ -165,7 +165,7 @@ async def test_the_doctor_finds_nothing_wrong_with_a_running_demo(env: dict[str,
     checks = {c["check"]: c for c in json.loads(shown.stdout)["checks"]}
     assert set(checks) == {
         *("settings", "api keys", "database", "schema", "durability"),
-        *("cache", "spool", "qpay login", "public url", "clock"),
+        *("cache", "spool", "webhook", "qpay login", "public url", "clock"),
     }
     assert [c for c in checks.values() if not c["ok"]] == []
     assert shown.returncode == 0

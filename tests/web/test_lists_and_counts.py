@@ -78,6 +78,16 @@ async def test_events_are_read_in_order_and_none_is_missed(api: Api) -> None:
     assert (await api.get("/v1/events?after=9223372036854775807")).json()["items"] == []
 
 
+@pytest.mark.parametrize("delivering", [False, True])
+async def test_reading_events_takes_none_away_from_the_shop(delivering: bool) -> None:
+    api = make_api(delivering=delivering)
+    await api.open()
+    items = (await api.get("/v1/events")).json()["items"]
+    assert items
+    stats = (await api.get("/v1/stats")).json()
+    assert stats["events_undelivered"] == (len(items) if delivering else 0)
+
+
 @pytest.mark.parametrize(
     "query", ["after=-1", "after=x", "after=", "after=9223372036854775808", "limit=0", "limit=201"]
 )
@@ -101,6 +111,7 @@ async def test_an_empty_shop_has_counts_too(api: Api) -> None:
         "fallback_rate": None,
         "checks_due": 0,
         "events_undelivered": 0,
+        "events_parked": 0,
     }
 
 

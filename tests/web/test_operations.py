@@ -26,6 +26,9 @@ METRICS = {
     "tulbur_orders_total",
     "tulbur_refund_due_tugrik",
     "tulbur_events_undelivered",
+    "tulbur_events_parked",
+    "tulbur_webhooks_total",
+    "tulbur_webhook_seconds",
     "tulbur_cache_errors_total",
     "tulbur_commit_batch_size",
 }
@@ -124,6 +127,8 @@ async def test_every_metric_has_its_name(api: Api) -> None:
     assert found["tulbur_orders_total"] == 2
     assert found["tulbur_refund_due_tugrik"] == 10_000
     assert found["tulbur_events_undelivered"] > 0
+    assert found["tulbur_events_parked"] == 0
+    assert found['tulbur_webhooks_total{result="timeout"}'] == 0
     assert found["tulbur_cache_errors_total"] == 1
 
 

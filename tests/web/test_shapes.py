@@ -264,6 +264,7 @@ def stats(**loads: int) -> StoreStats:
         unmatched=0,
         checks_due=4,
         events_undelivered=5,
+        events_parked=2,
         loads=loads,
     )
 
@@ -281,6 +282,7 @@ def test_stats_name_every_status_and_every_load() -> None:
         "fallback_rate": 0.03,
         "checks_due": 4,
         "events_undelivered": 5,
+        "events_parked": 2,
     }
 
 

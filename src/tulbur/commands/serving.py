@@ -43,6 +43,7 @@ def serve(
     settings.required()
     settings.api_keys()
     settings.old_shop()
+    settings.webhook()
     configure_logging(settings.log_level, settings.log_format)
     _allow_connections()
     asyncio.run(_preflight(settings))
@@ -115,6 +116,7 @@ def work(settings: Settings, *, tell: Tell | None) -> None:
         SettingsError: a setting is missing or wrong, or the schema cannot be used.
     """
     settings.required()
+    settings.webhook()
     configure_logging(settings.log_level, settings.log_format)
     asyncio.run(_preflight(settings))
     asyncio.run(_work(settings, tell))

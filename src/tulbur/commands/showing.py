@@ -229,7 +229,7 @@ def print_stats(stats: Mapping[str, Any]) -> None:
         table.add_row(f"sessions {name}", str(count))
     for name, count in stats["by_exception"].items():
         table.add_row(f"exception {name}", str(count))
-    for name in ("sessions", "created_24h", "orders", "checks_due", "events_undelivered"):
+    for name in ("sessions", "created_24h", "orders", "checks_due", "events_undelivered", "events_parked"):
         table.add_row(name.replace("_", " "), str(stats[name]))
     table.add_row("refund due", f"{stats['refund_due']['amount']} ({stats['refund_due']['count']})")
     for name, count in stats["loads"].items():

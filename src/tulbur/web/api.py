@@ -205,7 +205,7 @@ async def list_events(
     `next_cursor` is that number while there are more; `cursor` takes it as every list does.
     """
     after = max(after, cursor)
-    await parts.store.publish(MOST_ROWS, deliver=False)
+    await parts.store.publish(MOST_ROWS, deliver=parts.delivering)
     found = await parts.store.events(after, limit)
     more = len(found) == limit and await parts.store.events(found[-1].no, 1)
     items = tuple(event_shape(event) for event in found)

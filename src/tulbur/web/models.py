@@ -161,6 +161,7 @@ class Stats(_Shape):
     ]
     checks_due: int
     events_undelivered: int
+    events_parked: int
 
 
 T = TypeVar("T")

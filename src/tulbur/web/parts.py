@@ -23,7 +23,7 @@ class WebParts:
     `shared_cache_or_single` False says that the processes keep no sessions in common: the fallback rate means nothing.
     `cache_kind` says what keeps them, such as "redis".
     `hsts` tells browsers to use HTTPS alone, for a public address that has it. `seed` None: the old shop's routes do
-    not exist.
+    not exist. `delivering`: events are sent to the shop, too.
     """
 
     payments: Payments
@@ -41,6 +41,7 @@ class WebParts:
     trusted_proxies: str = ""
     hsts: bool = False
     seed: SeedParts | None = None
+    delivering: bool = False
 
 
 def parts_of(request: Request) -> WebParts:

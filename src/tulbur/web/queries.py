@@ -31,6 +31,18 @@ def _time(text: str) -> str:
     return text
 
 
+def read_time(text: str) -> Micros:
+    """A time as RFC 3339 writes it.
+
+    Raises:
+        Invalid: it is none.
+    """
+    try:
+        return _micros(text)
+    except ValueError as wrong:
+        raise Invalid(str(wrong)) from None
+
+
 def _micros(text: str) -> Micros:
     wrong = ValueError("must be a time such as 2026-01-31T08:00:00Z")
     if not _TIME.fullmatch(text):

@@ -208,6 +208,7 @@ def stats_shape(stats: StoreStats, *, with_rate: bool) -> Stats:
         fallback_rate=_fallback_rate(loads) if with_rate else None,
         checks_due=stats.checks_due,
         events_undelivered=stats.events_undelivered,
+        events_parked=stats.events_parked,
     )
 
 

@@ -8,6 +8,7 @@ from tulbur.commands.doctor import address, cached, old_shop, own_settings, prov
 from tulbur.commands.doctor.database import Database
 from tulbur.commands.doctor.finding import Finding, problem
 from tulbur.commands.doctor.spooled import examine_spool
+from tulbur.commands.doctor.webhook import examine_webhook
 from tulbur.errors import TulburError
 from tulbur.settings import Required, Settings
 from tulbur.stores.memory import MemoryStore
@@ -34,6 +35,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in _whatever_happens("cache", _cache(settings)):
             yield finding
         yield examine_spool(settings, now())
+        async for finding in _whatever_happens("webhook", examine_webhook(settings, database.store, now())):
+            yield finding
         if required is not None:
             async for finding in _whatever_happens("qpay login", _login(settings, required, database)):
                 yield finding
