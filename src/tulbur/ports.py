@@ -315,7 +315,8 @@ class Store(Protocol):
         """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
 
         PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
-        with money held or due back, with looks pending, or with events not yet delivered, or parked.
+        with money held or due back, with looks pending, or with events not yet delivered, or parked; nor one that
+        `core.retention` says is not over. One that is not over is found by no later call.
         """
 
     async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
