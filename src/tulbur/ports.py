@@ -210,6 +210,9 @@ class Store(Protocol):
 
     async def by_payment(self, payment_id: str) -> Session | None: ...
 
+    async def owner_of(self, id_: str) -> str | None:
+        """The id of the session that an invoice number of ours, or an event, belongs to."""
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         """The order and the id of its session."""
 

@@ -63,6 +63,13 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         row = self.data.payments.get(payment_id)
         return self._session(row["session_id"]) if row else None
 
+    async def owner_of(self, id_: str) -> str | None:
+        await asyncio.sleep(0)
+        if id_ in self.data.senders:
+            return self.data.senders[id_][0]
+        event = self.data.events.get(id_)
+        return event["session_id"] if event else None
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         await asyncio.sleep(0)
         row = self.data.orders.get(order_id)

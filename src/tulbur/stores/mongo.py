@@ -101,6 +101,9 @@ class MongoStore:
     async def by_payment(self, payment_id: str) -> Session | None:
         return await self._link.read(lambda w: reads.by_payment(w, payment_id))
 
+    async def owner_of(self, id_: str) -> str | None:
+        return await self._link.read(lambda w: reads.owner_of(w, id_))
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         return await self._link.read(lambda w: reads.order(w, order_id))
 
