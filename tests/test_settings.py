@@ -79,3 +79,28 @@ def test_secrets_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_database_address_takes_no_options() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         sqlite_path("sqlite:///shop.db?mode=ro")
+
+
+def test_unpaid_sessions_are_kept_as_long_as_paid_ones() -> None:
+    kept = IsolatedSettings(retention_days=30, late_days=30)
+    assert (kept.retention_days, kept.late_days) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"RETENTION_DAYS": "91"}, "LATE_DAYS is less than RETENTION_DAYS: unpaid sessions must be kept"),
+        ({"LATE_DAYS": "29"}, "LATE_DAYS is less than RETENTION_DAYS"),
+        ({"RETENTION_DAYS": "0"}, "RETENTION_DAYS is wrong: input should be greater than or equal to 1"),
+        ({"LATE_DAYS": "3651"}, "LATE_DAYS is wrong"),
+        ({"LATE_DAYS": "ever"}, "LATE_DAYS is wrong"),
+    ],
+)
+def test_days_that_cannot_be_kept_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], said: str
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said) as refused:
+        Settings.from_env()
+    assert "\n" not in refused.value.message
