@@ -127,3 +127,28 @@ def test_a_private_shop_needs_no_tls() -> None:
     given = IsolatedSettings(**WEBHOOK | {"webhook_url": "http://10.0.0.5/e", "webhook_allow_private": "on"}).webhook()
     assert given is not None
     assert given.allow_private
+
+
+def test_unpaid_sessions_are_kept_as_long_as_paid_ones() -> None:
+    kept = IsolatedSettings(retention_days=30, late_days=30)
+    assert (kept.retention_days, kept.late_days) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"RETENTION_DAYS": "91"}, "LATE_DAYS is less than RETENTION_DAYS: unpaid sessions must be kept"),
+        ({"LATE_DAYS": "29"}, "LATE_DAYS is less than RETENTION_DAYS"),
+        ({"RETENTION_DAYS": "0"}, "RETENTION_DAYS is wrong: input should be greater than or equal to 1"),
+        ({"LATE_DAYS": "3651"}, "LATE_DAYS is wrong"),
+        ({"LATE_DAYS": "ever"}, "LATE_DAYS is wrong"),
+    ],
+)
+def test_days_that_cannot_be_kept_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], said: str
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said) as refused:
+        Settings.from_env()
+    assert "\n" not in refused.value.message

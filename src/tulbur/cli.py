@@ -317,6 +317,39 @@ def stats(as_json: Json = False) -> None:
         showing.print_stats(found)
 
 
+@app.command()
+def why(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Of a session, order, invoice, payment or event.")],
+    as_json: Json = False,
+) -> None:
+    """The whole story behind an id: where it stands and what to do, then what happened, when and because of whom."""
+    from tulbur.commands import why as telling  # noqa: PLC0415
+    from tulbur.payments.explaining import explain  # noqa: PLC0415
+
+    story = _with_tulbur(lambda t: explain(t.payments.desk, id_))
+    if as_json:
+        _print_json(telling.as_json(story))
+    else:
+        telling.print_story(story)
+
+
+@app.command()
+def cleanup(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take cart and personal data out of sessions whose time is over; exit 1 when something had to be left."""
+    from tulbur.commands import cleaning  # noqa: PLC0415
+
+    report = _with_tulbur(lambda t: cleaning.run(t, dry_run=dry_run))
+    if as_json:
+        _print_json(report)
+    else:
+        cleaning.print_report(report)
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
 @app.command("import")
 def import_(
     source: Annotated[

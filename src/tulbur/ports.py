@@ -210,6 +210,9 @@ class Store(Protocol):
 
     async def by_payment(self, payment_id: str) -> Session | None: ...
 
+    async def owner_of(self, id_: str) -> str | None:
+        """The id of the session that an invoice number of ours, or an event, belongs to."""
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         """The order and the id of its session."""
 
@@ -315,7 +318,8 @@ class Store(Protocol):
         """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
 
         PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
-        with money held or due back, with looks pending, or with events not yet delivered, or parked.
+        with money held or due back, with looks pending, or with events not yet delivered, or parked; nor one that
+        `core.retention` says is not over. One that is not over is found by no later call.
         """
 
     async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tulbur.errors import SettingsError
@@ -20,8 +21,6 @@ SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 
 LATER: Final = (
     "sweep",
-    "retention_days",
-    "late_days",
     "group_commit",
 )
 """Settings of later releases."""
@@ -123,9 +122,9 @@ class Settings(BaseSettings):
     webhook_allow_private: Literal["off", "on"] = "off"
     # Of later releases, and without effect; known so that whoever sets one can be told.
     sweep: SecretStr | None = None
-    retention_days: SecretStr | None = None
-    late_days: SecretStr | None = None
     group_commit: SecretStr | None = None
+    retention_days: int = Field(default=30, ge=1, le=3650)
+    late_days: int = Field(default=90, ge=1, le=3650)
     spool_dir: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
@@ -134,6 +133,14 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _late_money_is_waited_for(self) -> Self:
+        if self.late_days < self.retention_days:
+            raise PydanticCustomError(
+                "late_days", "LATE_DAYS is less than RETENTION_DAYS: unpaid sessions must be kept as long as paid ones"
+            )
+        return self
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Settings:  # noqa: ANN401 - any setting
@@ -356,5 +363,5 @@ def _sentence(wrong: ValidationError) -> str:
     lines = []
     for error in wrong.errors(include_input=False, include_url=False):
         name = "_".join(str(part) for part in error["loc"]).upper()
-        lines.append(f"{name} is wrong: {error['msg'][:1].lower()}{error['msg'][1:]}.")
+        lines.append(f"{name} is wrong: {error['msg'][:1].lower()}{error['msg'][1:]}." if name else f"{error['msg']}.")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from tulbur.errors import SettingsError, StoreUnavailable
 from tulbur.events import Webhook
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
+from tulbur.payments.cleaning import Keep
 from tulbur.payments.desk import Desk
 from tulbur.ports import EventSink, OldShop, Spool, Store
 from tulbur.qpay.client import QPay
@@ -32,7 +33,7 @@ from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
 from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
-from tulbur.worker import Deliverer, Follower, Replayer, Worker
+from tulbur.worker import Cleaner, Deliverer, Follower, Replayer, Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
@@ -139,6 +140,8 @@ class Tulbur:
         self.worker = Worker(self.payments, owner=owner, publishing=self.shop is None) if worker else None
         self.deliverer = Deliverer(self.payments, self.shop, owner=owner, chance=random.random) if self.shop else None
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
+        self.keep = Keep(retention_days=settings.retention_days, late_days=settings.late_days)
+        self.cleaner = Cleaner(self.payments, self.keep, owner=owner) if worker else None
         self.replayer = Replayer(self.payments, self.spool) if self.spool else None
         old_shop = settings.old_shop()
         self._seed = SeedParts.of(old_shop, now) if old_shop else None
@@ -221,13 +224,13 @@ class Tulbur:
         if self.shop is not None:
             await self.shop.start()
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
-        loops = (self.worker, self.deliverer, self.follower, self.replayer)
+        loops = (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner)
         self._tasks += [asyncio.create_task(loop.run(), name=f"tulbur-{type(loop).__name__}") for loop in loops if loop]
 
     async def stop(self) -> None:
         """Finish what is being settled, then close everything; safe to call twice."""
         self._stopping.set()
-        for loop in (self.worker, self.deliverer, self.follower, self.replayer):
+        for loop in (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner):
             if loop is not None:
                 loop.stop()
         self.live.close()

@@ -1,4 +1,4 @@
-"""The loops behind the callbacks: looks that are due, events and the shop, the old shop's Redis, and the spool."""
+"""The loops behind the callbacks: due looks, events and the shop, the old shop's Redis, the spool, retention."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core.session import SECOND, Micros, Session
-from tulbur.errors import TulburError
+from tulbur.errors import StoreUnavailable, TulburError
 from tulbur.payments import Payments
+from tulbur.payments.cleaning import Cleaned, Keep, clean
 from tulbur.payments.delivering import Chance, Delivered, deliver
 from tulbur.payments.following import follow, unmatched_of
 from tulbur.payments.spooling import replay
@@ -49,6 +50,13 @@ LONGEST_PUT_OFF_SECONDS: Final = 60.0
 MOST_FAILURES: Final = 5
 """Failures in a row that end a round: it is not the callback."""
 
+CLEANING_SECONDS: Final = 3600.0
+CLEANED_BATCHES: Final = 200
+"""Batches of one hour's run: ten thousand sessions, more than a shop on one machine opens in an hour."""
+
+CLEANING_PAUSE_SECONDS: Final = 0.2
+
+_CLEANING: Final = "cleaning"
 _FOLLOWING: Final = "follow-old-shop"
 
 _log = logging.getLogger("tulbur.worker")
@@ -224,6 +232,50 @@ class Follower:
         new = await follow(self._desk)
         for hint in await unmatched_of(self._desk, new):
             await self._payments.hear(hint.hinted_session_id, hint.payment_id)
+
+
+class Cleaner:
+    """Blanks sessions whose time is over, once an hour and in small batches; of many processes one does it."""
+
+    def __init__(self, payments: Payments, keep: Keep, *, owner: str) -> None:
+        self._desk = payments.desk
+        self._keep = keep
+        self._owner = owner
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            pause = CLEANING_SECONDS
+            try:
+                await self.once()
+            except TulburError as error:
+                if self._stopping.is_set():
+                    break
+                _log.warning("cleaning waits", extra={"error": error.message, "seconds": LONGEST_PAUSE_SECONDS})
+                pause = LONGEST_PAUSE_SECONDS
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("cleaning failed")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def once(self) -> Cleaned | None:
+        """One run; None when another process has had its run within the hour."""
+        # Not given up at the end: it is what makes the runs of all processes one an hour.
+        if not await self._desk.store.lease(_CLEANING, self._owner, CLEANING_SECONDS):
+            return None
+        report = await clean(self._desk, self._keep, pause=self._pause, most_batches=CLEANED_BATCHES)
+        if report.waits or report.stuck:
+            _log.warning("cleaning left something", extra={"error": report.waits, "sessions": report.stuck[:20]})
+        return report
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), CLEANING_PAUSE_SECONDS)
+        if self._stopping.is_set():
+            raise StoreUnavailable("the process is stopping")
 
 
 @dataclass(frozen=True, slots=True)

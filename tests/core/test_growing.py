@@ -15,12 +15,13 @@ from tests.core.test_moving import ORDERED, old
 
 from tulbur.core import codec, schedule, steps
 from tulbur.core.codec import FORMAT, UnreadableDocument, decode, encode
+from tulbur.core.custody import Custody
 from tulbur.core.later import ADDITIONS
 from tulbur.core.moving import OldStatus, imported, reimported, taken_over
 from tulbur.core.orders import Discount
 from tulbur.core.refunding import refund_requested
 from tulbur.core.retention import blanked
-from tulbur.core.session import Session, Status
+from tulbur.core.session import HintState, Session, Status
 
 NEWER = ADDITIONS + 1
 GIFT = ("gift", {"wrap": [1, "улаан", None]})
@@ -202,8 +203,15 @@ def test_reading_the_old_shop_again_loses_nothing_of_a_later_release() -> None:
     assert gifts(reimported(done, old(OldStatus.PROCESSED, orders=ORDERED, updated_at=10**15), 10))["orders"] == 2
 
 
+def over(session: Session) -> Session:
+    """The same, with nothing left that keeps it from being blanked."""
+    hints = tuple(replace(hint, state=HintState.FOREIGN) for hint in session.hints)
+    payments = tuple(replace(p, held=0, refund_due=0, refunds=()) for p in session.payments)
+    return replace(session, custody=Custody.OURS, status=Status.PAID, looks=(), hints=hints, payments=payments)
+
+
 def test_blanking_takes_later_fields_out_for_they_may_be_somebodys_data() -> None:
-    session = decode(grown(RICH, *GIFT), 4)
+    session = over(decode(grown(RICH, *GIFT), 4))
     after = blanked(session, 10**16)
-    assert {level for level, number in gifts(after).items() if number} == {"orders", "order items", "looks", "asks"}
+    assert {level for level, number in gifts(after).items() if number} == {"orders", "order items", "asks"}
     assert decode(encode(after), 4) == replace(after, version=4, news=())

@@ -1,12 +1,15 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.core.stories import NOON, opened, seen, started
+from tests.core.stories import NOON, Story, opened, seen, started
 
 from proving.laws import money
 from tulbur.core.codec import encode
+from tulbur.core.custody import Custody
 from tulbur.core.orders import Item
-from tulbur.core.retention import blanked
+from tulbur.core.refunding import refund_closed, refund_requested
+from tulbur.core.retention import blanked, unsettled
 from tulbur.core.session import Link
 
 SECRETS = ("Дорж", "Улаанбаатар", "khanbank://", "gift", "account")
@@ -26,13 +29,15 @@ def told_much(session: object) -> object:
     )
 
 
-@pytest.mark.parametrize("tugrik", [0, 60])
-def test_a_blanked_session_keeps_every_key_and_tugrik_and_nobodys_data(tugrik: int) -> None:
+@pytest.mark.parametrize("paid_back", [False, True])
+def test_a_blanked_session_keeps_every_key_and_tugrik_and_nobodys_data(*, paid_back: bool) -> None:
     story = started()
     story.session = told_much(story.session)
-    if tugrik:
-        story.answered(seen("p1", tugrik, raw='{"account": "5000"}'))
+    if paid_back:
+        story.answered(seen("p1", 60, raw='{"account": "5000"}'))
     story.expired()
+    if paid_back:
+        story.step(lambda s: refund_closed(s, "p1", None, by="Сараа", reference="R-1", note="gift", now=story.now))
     before = story.session
     after = blanked(before, NOON)
     kept = encode(after).decode()
@@ -51,3 +56,41 @@ def test_what_an_order_holds_stays_with_it() -> None:
     story.answered(seen("p1", 100))
     assert blanked(story.session, NOON).orders == story.session.orders
     assert opened().orders == ()
+
+
+def paid() -> Story:
+    return started().answered(seen("p1", 100, method="CARD"))
+
+
+NOT_OVER: dict[str, Callable[[], Story]] = {
+    "it waits for money": started,
+    "money is held": lambda: started().answered(seen("p1", 60)),
+    "money is due back": lambda: started().answered(seen("p1", 60)).expired(),
+    "more came than the amount": lambda: paid().answered(seen("p1", 100), seen("p2", 100)),
+    "a look is planned": lambda: paid().hinted("p9"),
+    "QPay was asked to give it back": lambda: back(paid(), 100),
+    "a person gives part of it back": lambda: back(paid(), 30),
+}
+
+
+def back(story: Story, tugrik: int) -> Story:
+    story.step(lambda s: refund_requested(s, "p1", tugrik * 100, by="Сараа", note="", now=story.now))
+    return story
+
+
+@pytest.mark.parametrize("why", NOT_OVER)
+def test_what_is_not_over_is_not_blanked(why: str) -> None:
+    session = NOT_OVER[why]().session
+    assert blanked(session, NOON) is session
+
+
+@pytest.mark.parametrize("custody", [Custody.FOLLOWED, Custody.HANDED_OVER])
+def test_what_is_the_old_shops_is_not_blanked(custody: Custody) -> None:
+    session = replace(paid().session, custody=custody)
+    assert blanked(session, NOON) is session
+    assert unsettled(session)
+
+
+def test_a_waiting_hint_alone_keeps_it_whole() -> None:
+    session = replace(paid().hinted("p9").session, looks=())
+    assert blanked(session, NOON) is session

@@ -242,3 +242,21 @@ async def test_a_policy_of_a_later_release_is_refused(env: dict[str, str]) -> No
     shown = await tulbur("doctor", env=env | {"LATE_PAYMENTS": "review"})
     assert shown.returncode == 2
     assert "LATE_PAYMENTS is wrong" in shown.stderr
+
+
+async def test_why_and_cleanup_answer_a_person_and_a_script(demo: Demo, env: dict[str, str]) -> None:
+    session = await demo.tulbur.open(user_id="u1", amount="50000", description="tea")
+    said = await tulbur("why", session.id, env=env)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("PENDING: the payer has until ")
+    assert "QPay made invoice" in said.stdout
+    told = await tulbur("why", str(session.invoice.id if session.invoice else ""), "--json", env=env)
+    found = json.loads(told.stdout)
+    assert (found["kind"], found["session"]["id"], found["do"]) == ("invoice", session.id, [])
+    unknown = await tulbur("why", "nothing", env=env)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.startswith("tulbur: nothing stored here has this id")
+    dry = await tulbur("cleanup", "--dry-run", env=env)
+    assert (dry.returncode, "what a run would do" in dry.stdout) == (0, True), dry.stderr
+    done = json.loads((await tulbur("cleanup", "--json", env=env)).stdout)
+    assert (done["ok"], done["paid"], done["late"], done["dry_run"]) == (True, 0, 0, False)

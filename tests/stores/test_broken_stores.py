@@ -149,7 +149,7 @@ class RetentionDeletesPayments(LossyMemoryStore):
                 del self.data.payments[payment.id]
 
 
-@caught_by("test_what_is_unfinished_is_not_blanked")
+@caught_by("test_what_is_not_over_is_not_blanked_and_stands_in_nobodys_way")
 class RetentionForgetsDebts(LossyMemoryStore):
     def _blankable(self, row: dict[str, Any], cutoffs: Any) -> bool:
         return super()._blankable({**row, "unsettled": 0}, cutoffs)

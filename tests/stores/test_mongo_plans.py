@@ -195,6 +195,8 @@ WORK: dict[str, tuple[Callable[[Store], Awaitable[object]], int]] = {
     "by_invoice": (lambda s: s.by_invoice("inv-77"), 2),
     "by_payment": (lambda s: s.by_payment("pay-77"), 2),
     "order": (lambda s: s.order("ord-77"), 2),
+    "owner of an invoice number": (lambda s: s.owner_of("TB-s-77"), 2),
+    "owner of nothing": (lambda s: s.owner_of("evt-x"), 2),
     "history": (lambda s: s.history("s-77", 200), 4),
     "unmatched": (lambda s: s.unmatched(PAGE), 2 * PAGE),
     "unmatched_payment": (lambda s: s.unmatched_payment("pay-20"), 2),

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tulbur.core.session import Micros, Payment, Session
+from tulbur.core.custody import Custody
+from tulbur.core.money import Mongo
+from tulbur.core.schedule import waiting
+from tulbur.core.session import Micros, Payment, Session, Status
+
+
+def unsettled(session: Session) -> Mongo:
+    """What keeps a session from being blanked, as one number that a store can keep: 0 is nothing.
+
+    Money that is held or due back, in whatever currency; or 1, where it is in the hands of the old shop, a refund is
+    under way, or a payment was named that nobody has found or given up yet.
+    """
+    money = sum(p.held + p.refund_due for p in session.payments)
+    awaited = bool(waiting(session.hints)) or any(p.refund for p in session.payments)
+    return money or int(awaited or session.custody is not Custody.OURS)
+
+
+def is_over(session: Session) -> bool:
+    """Whether nothing is waited for any more: no money, no answer, no look, and no other system."""
+    return session.status is not Status.PENDING and not session.looks and not unsettled(session)
 
 
 def blanked(session: Session, now: Micros) -> Session:
     """Take out cart, shipping, texts, pictures and raw answers; what an order holds stays with the order.
 
-    Fields of a later release go too: whether they hold somebody's data cannot be known here.
+    A session that is not over stays as it is. Fields of a later release go too: whether they hold somebody's data
+    cannot be known here.
     """
-    if session.blanked_at is not None:
+    if session.blanked_at is not None or not is_over(session):
         return session
     after = replace(
         session,

@@ -241,7 +241,7 @@ def given_up(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     ladder = any(hint.state is HintState.WAITING for hint in hints)
     ended = (set() if ladder else {Reason.CALLBACK}) | ({Reason.SWEEP} if over else set())
     looks = tuple(look for look in session.looks if look.reason not in ended)
-    after = expired(replace(session, hints=hints, looks=looks), now, rules)
+    after = expired(replace(session, hints=hints, looks=looks), now, rules, unanswered=True)
     unconfirmed = any(hint.state is HintState.UNCONFIRMED and hint.payment_id for hint in hints)
     names = after.exceptions | {ExceptionName.UNCONFIRMED} if unconfirmed else after.exceptions
     named = with_exceptions(after, names, now)
@@ -263,12 +263,12 @@ def _awaited_since(session: Session) -> Micros:
     return max(session.expires_at, taken_at or 0)
 
 
-def expired(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
+def expired(session: Session, now: Micros, rules: Rules = ACCEPT, *, unanswered: bool = False) -> Session:
     """The payer's deadline passed and QPay, asked once more, showed no full payment."""
     if session.status is not Status.PENDING or now < session.expires_at or session.custody is not Custody.OURS:
         return session
     after = _closed(session, now, rules).moved(Status.EXPIRED)
-    return after.with_news("session.expired", now)
+    return after.with_news("session.expired", now, **({"unanswered": True} if unanswered else {}))
 
 
 def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:

@@ -63,6 +63,13 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         row = self.data.payments.get(payment_id)
         return self._session(row["session_id"]) if row else None
 
+    async def owner_of(self, id_: str) -> str | None:
+        await asyncio.sleep(0)
+        if id_ in self.data.senders:
+            return self.data.senders[id_][0]
+        event = self.data.events.get(id_)
+        return event["session_id"] if event else None
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         await asyncio.sleep(0)
         row = self.data.orders.get(order_id)
@@ -99,9 +106,7 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
         await asyncio.sleep(0)
         over = self._finished(rows.cutoffs(finished_before, late_before))[: page(limit)]
-        for row in over:
-            self._commit(Change(self._read(row), blanked(self._read(row), now), self._new_id()))
-        return len(over)
+        return sum(self._blank(row, now) for row in over)
 
     async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
         await asyncio.sleep(0)
@@ -240,6 +245,14 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             data.histories.setdefault(session.id, []).append(row["id"])
             if row["state"] in rows.UNDELIVERED:
                 data.waiting[row["id"]] = None
+
+    def _blank(self, row: Row, now: Micros) -> bool:
+        before = self._read(row)
+        after = blanked(before, now)
+        if after is before:
+            row["unsettled"] = rows.kept_back(before)
+            return False
+        return self._commit(Change(before, after, self._new_id())) is Committed.WON
 
     def _session(self, session_id: str | None) -> Session | None:
         row = self.data.sessions.get(session_id) if session_id is not None else None

@@ -101,6 +101,9 @@ class MongoStore:
     async def by_payment(self, payment_id: str) -> Session | None:
         return await self._link.read(lambda w: reads.by_payment(w, payment_id))
 
+    async def owner_of(self, id_: str) -> str | None:
+        return await self._link.read(lambda w: reads.owner_of(w, id_))
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         return await self._link.read(lambda w: reads.order(w, order_id))
 
@@ -174,12 +177,14 @@ class MongoStore:
         cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
 
         async def blank(work: Work) -> int:
-            over: list[Change] = []
+            over: list[Session] = []
             for status, before in cutoffs.items():
                 if room := page(limit) - len(over):
-                    found = await reads.finished(work, status, before, room)
-                    over += [Change(session, blanked(session, now), commit_id) for session in _readable(found)]
-            return len(await writes.commit_all(work, over))
+                    over += _readable(await reads.finished(work, status, before, room))
+            steps = [(session, blanked(session, now)) for session in over]
+            await writes.keep_back(work, [before for before, after in steps if after is before])
+            changes = [Change(before, after, commit_id) for before, after in steps if after is not before]
+            return len(await writes.commit_all(work, changes))
 
         return await self._link.write(blank)
 

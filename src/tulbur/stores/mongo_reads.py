@@ -36,6 +36,13 @@ async def by_payment(work: Work, payment_id: str) -> Session | None:
     return await get(work, found["session_id"]) if found and found["session_id"] is not None else None
 
 
+async def owner_of(work: Work, id_: str) -> str | None:
+    """The session of an invoice number, or of an event."""
+    found = await work[schema.INVOICES].find_one({"sender_invoice_no": id_}, {"session_id": 1})
+    found = found or await work[schema.EVENTS].find_one({"_id": id_}, {"session_id": 1})
+    return str(found["session_id"]) if found else None
+
+
 async def order(work: Work, order_id: str) -> tuple[str, Order] | None:
     found = await work[schema.ORDERS].find_one({"_id": order_id})
     return (found["session_id"], rows.read_order(plain(found))) if found else None

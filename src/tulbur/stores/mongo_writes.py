@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
-from tulbur.core.session import Micros
+from tulbur.core.session import Micros, Session
 from tulbur.ports import CommitResult, Committed, StoredToken
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_schema as schema
@@ -48,6 +49,16 @@ async def write(work: Work, changes: Sequence[Change]) -> None:
     if done.matched_count < len(changes):
         raise Refused("another version")
     await write_rows(work, changes)
+
+
+async def keep_back(work: Work, sessions: Sequence[Session]) -> None:
+    """Note of sessions that are not over that they are not to be blanked."""
+    updates = [
+        UpdateOne({"_id": one.id, "version": one.version}, {"$set": {"unsettled": Int64(rows.kept_back(one))}})
+        for one in sessions
+    ]
+    if updates:
+        await work[schema.SESSIONS].bulk_write(updates, session=work.session)
 
 
 def _session(change: Change) -> Document:

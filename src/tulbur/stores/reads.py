@@ -48,6 +48,18 @@ def _session(row: Row[bytes, int]) -> Session:
     return rows.read_session(row.document, row.version)
 
 
+def owner_of(connection: Connection, id_: str) -> str | None:
+    """The session of an invoice number, or of an event."""
+    for query in (
+        select(invoices.c.session_id).where(invoices.c.sender_invoice_no == id_),
+        select(events.c.session_id).where(events.c.id == id_),
+    ):
+        found = connection.execute(query).scalar()
+        if found is not None:
+            return str(found)
+    return None
+
+
 def order(connection: Connection, order_id: str) -> tuple[str, Order] | None:
     row = connection.execute(select(orders).where(orders.c.id == order_id)).mappings().first()
     return (row["session_id"], rows.read_order(row)) if row else None

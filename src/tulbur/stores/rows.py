@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from tulbur.core import codec
 from tulbur.core.orders import Order
+from tulbur.core.retention import unsettled
 from tulbur.core.session import (
     PUBLIC_EVENTS,
     Event,
@@ -155,7 +156,7 @@ def session_row(change: Change) -> dict[str, Any]:
         "body_digest": after.body_digest,
         "amount": after.amount,
         "currency": after.currency,
-        "unsettled": sum(p.held + p.refund_due for p in after.payments),
+        "unsettled": unsettled(after),
         "created_at": after.created_at,
         "updated_at": max(event.at for event in after.news),
         "expires_at": after.expires_at,
@@ -289,6 +290,14 @@ def looked(known: Unmatched, later: Unmatched) -> Unmatched:
 def cutoffs(finished_before: Micros, late_before: Micros) -> dict[Status, Micros]:
     """Since when what is finished must have been left alone, to be blanked."""
     return {Status.PAID: finished_before, **dict.fromkeys(LATE, late_before)}
+
+
+def kept_back(session: Session) -> int:
+    """What to write as unsettled of a session that its step does not blank, so that the same is not found for ever.
+
+    Only rows that an earlier release wrote are not as they should be; their next commit writes it anew.
+    """
+    return unsettled(session) or 1
 
 
 def has_open_invoice(session: Session) -> bool:

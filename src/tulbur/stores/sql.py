@@ -86,6 +86,9 @@ class SqlStore(ABC):
     async def by_payment(self, payment_id: str) -> Session | None:
         return await self._read(lambda c: reads.by_payment(c, payment_id))
 
+    async def owner_of(self, id_: str) -> str | None:
+        return await self._read(lambda c: reads.owner_of(c, id_))
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         return await self._read(lambda c: reads.order(c, order_id))
 

@@ -100,6 +100,8 @@ def _set_up(connection: Connection, *, read_only: bool) -> None:
     if mode != "wal":
         raise StoreUnavailable("SQLite cannot keep a write-ahead log here; use a local disk")
     connection.exec_driver_sql("PRAGMA synchronous=FULL")
+    # What was blanked must not be readable in the file's free pages.
+    connection.exec_driver_sql("PRAGMA secure_delete=ON")
     connection.exec_driver_sql("PRAGMA foreign_keys=ON")
     if read_only:
         connection.exec_driver_sql("PRAGMA query_only=ON")

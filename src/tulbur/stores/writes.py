@@ -175,7 +175,12 @@ def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micr
     for status, before in cutoffs.items():
         query = _finished(connection, status, before).limit(page(limit) - done).with_for_update()
         for session in _readable(connection.execute(query).all()):
-            done += commit(connection, Change(session, blanked(session, now), commit_id)) is Committed.WON
+            after = blanked(session, now)
+            if after is session:
+                mine = (sessions.c.id == session.id) & (sessions.c.version == session.version)
+                connection.execute(sessions.update().where(mine).values(unsettled=rows.kept_back(session)))
+            else:
+                done += commit(connection, Change(session, after, commit_id)) is Committed.WON
     return done
 
 

@@ -116,6 +116,16 @@ class KeepingContract(Part):
             assert await store.by_invoice("inv-s-1") == stored
             assert await store.by_invoice("inv-x") is None
 
+    async def test_an_invoice_number_and_an_event_find_their_session(self) -> None:
+        async with self.harness.open() as store:
+            stored = await invoiced(store)
+            await invoiced(store, "S-1")
+            assert await store.owner_of("TB-s-1") == "s-1"
+            assert await store.owner_of("TB-S-1") == "S-1"
+            for event in await store.history(stored.id, 10):
+                assert await store.owner_of(event.id) == "s-1"
+            assert await store.owner_of("s-1") is None
+
     async def test_an_invoice_of_another_session_is_refused(self) -> None:
         async with self.harness.open() as store:
             first = await invoiced(store)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tulbur.core.custody import Custody
+from tulbur.core.refunding import refund_requested
 from tulbur.core.session import SECOND, Micros
 from tulbur.core.steps import cancelled
 from tulbur.ports import MOST_COUNTED, MOST_ROWS, SessionQuery, Store, SweepRun
@@ -125,6 +127,25 @@ class UpkeepContract(Part):
             assert await store.replay_events(0, since=0, before=YEAR, limit=1, parked_only=True)
             await delivered(store)
             assert await blank(store) == 1
+
+    async def test_what_is_not_over_is_not_blanked_and_stands_in_nobodys_way(self) -> None:
+        async with self.harness.open() as store:
+            for n, custody in enumerate((Custody.FOLLOWED, Custody.HANDED_OVER)):
+                theirs = await paid(store, f"theirs-{n}", now=NOW + n)
+                await won(store, theirs, replace(called_back(theirs), looks=(), custody=custody))
+            card = await paid(store, "card", now=NOW + 2)
+            await won(store, card, refund_requested(card, "pay-card", 1_00, by="Сараа", note="", now=NOW + 9))
+            hint = await paid(store, "hint", now=NOW + 3)
+            await won(store, hint, replace(called_back(hint), looks=()))
+            await paid(store, "over", now=NOW + HOUR)
+            await delivered(store)
+            assert await blankable(store) == 1
+            assert await blank(store, limit=1) == 1
+            for id_ in ("theirs-0", "theirs-1", "card", "hint"):
+                kept = await store.get(id_)
+                assert kept
+                assert kept.items
+            assert await blank(store) == 0
 
     async def test_late_sessions_with_an_open_invoice_are_found(self) -> None:
         async with self.harness.open() as store:

@@ -1,0 +1,214 @@
+"""Retention: finished sessions lose cart and personal data, batch by batch, and keep every key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from tulbur.core import steps
+from tulbur.core.custody import Custody
+from tulbur.core.retention import blanked, is_over
+from tulbur.core.schedule import DAY
+from tulbur.core.session import SECOND, Invoice, InvoiceState, Micros, Reason, Session, Status
+from tulbur.errors import ProviderError, ProviderRefused
+from tulbur.payments.desk import Desk
+from tulbur.payments.settling import settle
+from tulbur.ports import MOST_COUNTED, MOST_ROWS, Cancelling, Committed, SessionQuery
+
+BATCH: Final = 50
+"""Sessions blanked in one transaction: some ten milliseconds during which nobody else waits for more than one row."""
+
+MOST_BATCHES: Final = 20_000
+"""Batches of one run, in which a million sessions are blanked; the next run goes on."""
+
+MOST_EMPTY: Final = 20
+"""Batches in a row of which nothing could be blanked although there is more: rows of an earlier or a later release."""
+
+GRACE_SECONDS: Final = 3600
+"""So long after its deadline a session is still the worker's, which may be busy, or have no answer of QPay's."""
+
+MOST_PENDING: Final = 1000
+"""Sessions that are read to find those past their deadline with nobody who looks."""
+
+NEVER: Final[Micros] = 0
+"""A cutoff before which nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How many days a session stays whole: `retention` when it is paid, `late` when money could still come late."""
+
+    retention_days: int = 30
+    late_days: int = 90
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What a run did, or would do.
+
+    `paid` and `late` (EXPIRED and CANCELLED) were blanked, `cancelled` invoices at QPay before that. `left_open`:
+    invoices QPay refused to cancel. `asked_again`: QPay says that money has come. `expired`: sessions past their
+    deadline that nobody looked at. `waits`: why late sessions have to wait, "" when they do not. `more`: it ended at
+    its limit.
+    """
+
+    dry_run: bool = False
+    paid: int = 0
+    late: int = 0
+    cancelled: int = 0
+    left_open: int = 0
+    asked_again: int = 0
+    expired: int = 0
+    stuck: list[str] = field(default_factory=list)
+    waits: str = ""
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutoffs:
+    paid: Micros
+    late: Micros
+
+
+async def would_clean(desk: Desk, keep: Keep) -> Cleaned:
+    """What `clean` would do now; nothing is changed and nobody is asked. Counts end at 10,000, invoices at 200 each."""
+    before = _cutoffs(desk, keep)
+    paid = await _counted(desk, before, Status.PAID, MOST_COUNTED)
+    late = await _counted(desk, before, Status.EXPIRED, MOST_COUNTED)
+    open_ones = await desk.store.late_invoices(late_before=before.late, limit=MOST_ROWS)
+    report = Cleaned(dry_run=True, paid=paid, late=late, cancelled=sum(len(_open(one)) for one in open_ones))
+    report.stuck = [session.id for session in await _stuck(desk)]
+    report.more = MOST_COUNTED in (paid, late)
+    return report
+
+
+async def clean(
+    desk: Desk, keep: Keep, *, pause: Callable[[], Awaitable[None]], most_batches: int = MOST_BATCHES
+) -> Cleaned:
+    """Blank what is over, with a pause after each batch; killed at any moment, the next run goes on where it was."""
+    report, before = Cleaned(), _cutoffs(desk, keep)
+    await _expire(desk, report)
+    left = most_batches
+    for status, batch in ((Status.PAID, _paid_batch), (Status.EXPIRED, _late_batch)):
+        empty = 0
+        while left and empty < MOST_EMPTY and not report.waits:
+            left -= 1
+            if await batch(desk, report, before):
+                empty = 0
+            elif await _counted(desk, before, status, 1):
+                empty += 1
+            else:
+                break
+            await pause()
+    report.more = not left
+    return report
+
+
+def _cutoffs(desk: Desk, keep: Keep) -> _Cutoffs:
+    now = desk.clock()
+    return _Cutoffs(now - keep.retention_days * DAY, now - keep.late_days * DAY)
+
+
+async def _counted(desk: Desk, before: _Cutoffs, status: Status, limit: int) -> int:
+    paid = status is Status.PAID
+    return await desk.store.blankable(
+        finished_before=before.paid if paid else NEVER, late_before=NEVER if paid else before.late, limit=limit
+    )
+
+
+async def _paid_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
+    count = await desk.store.blank(finished_before=before.paid, late_before=NEVER, now=desk.clock(), limit=BATCH)
+    report.paid += count
+    return count
+
+
+async def _late_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
+    """Blank some EXPIRED and CANCELLED sessions; those with an open invoice one by one, with that invoice."""
+    found = await desk.store.late_invoices(late_before=before.late, limit=BATCH)
+    # What the store found and is not over, `blank` will tell it not to find again.
+    over = [session for session in found if is_over(session)]
+    done = 0
+    try:
+        for session in over:
+            done += await _without_invoices(desk, report, session)
+    except ProviderError as error:
+        report.waits = f"an invoice could not be cancelled at QPay: {error.message}"
+    if not over:
+        done = await desk.store.blank(finished_before=NEVER, late_before=before.late, now=desk.clock(), limit=BATCH)
+    report.late += done
+    return done
+
+
+async def _without_invoices(desk: Desk, report: Cleaned, before: Session) -> bool:
+    """Cancel its invoices at QPay and blank it in one commit; False when money came, or somebody was faster.
+
+    A commit of its own for the invoice would be a change, and the cart would stay for another LATE_DAYS.
+    """
+    after = before
+    for attempt in _open(before):
+        outcome = await _cancelled(desk, attempt)
+        if outcome is Cancelling.PAID and not _knows_money_of(before, attempt):
+            report.asked_again += 1
+            await _look_for_money(desk, before.id, str(attempt.id))
+            return False
+        if outcome in (None, Cancelling.PAID):
+            report.left_open += 1
+        else:
+            after = steps.invoice_cancelled(after, attempt.number, desk.clock())
+            report.cancelled += 1
+    gone = blanked(after, desk.clock())
+    if gone is after:
+        return False
+    return await desk.commit(before, gone) is Committed.WON
+
+
+async def _cancelled(desk: Desk, attempt: Invoice) -> Cancelling | None:
+    """What QPay answered; None when it will not: its refusal must not keep the cart for ever."""
+    try:
+        return await desk.provider.cancel_invoice(str(attempt.id))
+    except ProviderRefused as refusal:
+        if refusal.provider_status in (401, 403):
+            raise
+        return None
+
+
+async def _look_for_money(desk: Desk, session_id: str, invoice_id: str) -> None:
+    await desk.step(session_id, lambda s: steps.hinted(s, invoice_id, desk.clock()))
+    await settle(desk, session_id, Reason.CALLBACK)
+
+
+def _knows_money_of(session: Session, attempt: Invoice) -> bool:
+    return any(p.received and p.invoice_id == attempt.id for p in session.payments)
+
+
+def _open(session: Session) -> list[Invoice]:
+    return [attempt for attempt in session.attempts if attempt.state is InvoiceState.OPEN and attempt.id]
+
+
+async def _expire(desk: Desk, report: Cleaned) -> None:
+    """A session past its deadline with no look planned should not be; QPay is asked, and it expires."""
+    for session in await _stuck(desk):
+        looked = await settle(desk, session.id, Reason.DEADLINE)
+        if looked.session.status is Status.PENDING:
+            report.stuck.append(session.id)
+        else:
+            report.expired += 1
+
+
+async def _stuck(desk: Desk) -> list[Session]:
+    late_since = desk.clock() - GRACE_SECONDS * SECOND
+    query = SessionQuery(status=Status.PENDING, created_before=late_since, limit=MOST_ROWS)
+    found: list[Session] = []
+    for _ in range(MOST_PENDING // MOST_ROWS):
+        page = await desk.store.find(query)
+        found += [s for s in page if s.expires_at < late_since and not s.looks and s.custody is Custody.OURS]
+        if len(page) < MOST_ROWS:
+            break
+        query = SessionQuery(
+            status=Status.PENDING,
+            created_before=late_since,
+            limit=MOST_ROWS,
+            cursor=(page[-1].created_at, page[-1].id),
+        )
+    return found

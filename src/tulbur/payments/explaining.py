@@ -1,0 +1,69 @@
+"""`why`: from any id to everything that is stored of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tulbur.core.session import Event, Session
+from tulbur.errors import NotFound
+from tulbur.payments.desk import Desk
+from tulbur.ports import MOST_ROWS, NumberedEvent, Unmatched
+
+MOST_EVENTS: Final = 200
+"""Lines of history that are told; a session has a dozen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What is stored of an id, which is `kind` of thing: a session with its history, or a payment without one.
+
+    `cut`: there is more history. `parked`: its events that the shop could not be told, among the first 200 of all.
+    """
+
+    id: str
+    kind: str
+    session: Session | None = None
+    history: tuple[Event, ...] = ()
+    cut: bool = False
+    parked: tuple[NumberedEvent, ...] = ()
+    unmatched: Unmatched | None = None
+
+
+async def explain(desk: Desk, id_: str) -> Story:
+    """The story of a session, order, invoice, invoice number, payment or event; read from the database, never asked.
+
+    Raises:
+        NotFound: nothing that is stored has this id.
+    """
+    found = await _session(desk, id_)
+    if found is None:
+        unmatched = await desk.store.unmatched_payment(id_)
+        if unmatched is None:
+            raise NotFound("nothing stored here has this id: no session, order, invoice, payment or event")
+        return Story(id=id_, kind="payment without a session", unmatched=unmatched)
+    kind, session = found
+    history = await desk.store.history(session.id, MOST_EVENTS)
+    parked = await desk.store.parked(0, MOST_ROWS)
+    return Story(
+        id=id_,
+        kind=kind,
+        session=session,
+        history=tuple(history),
+        cut=session.event_count > len(history),
+        parked=tuple(one for one in parked if one.session_id == session.id),
+    )
+
+
+async def _session(desk: Desk, id_: str) -> tuple[str, Session] | None:
+    store = desk.store
+    for kind, find in (("session", store.get), ("payment", store.by_payment), ("invoice", store.by_invoice)):
+        session = await find(id_)
+        if session is not None:
+            return kind, session
+    order = await store.order(id_)
+    owner = order[0] if order else await store.owner_of(id_)
+    session = await store.get(owner) if owner else None
+    if session is None:
+        return None
+    return "order" if order else "event" if id_.startswith("evt_") else "invoice number", session
