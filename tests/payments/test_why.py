@@ -12,13 +12,14 @@ from tests.payments.test_cleaning import CANARIES, DAY, at_rest, cleaned, opened
 from tests.payments.world import START, World
 
 import tulbur.core
-from tulbur.commands.why import as_json, lines
+from tulbur.commands.why import lines
 from tulbur.core.moving import OldStatus, imported, taken_over
 from tulbur.core.session import SECOND, Reason, Session
 from tulbur.core.telling import _LINES, local
 from tulbur.errors import NotFound
 from tulbur.payments.explaining import explain
 from tulbur.payments.refunding import assign, close, refund, review
+from tulbur.web.why import as_json
 
 pytestmark = pytest.mark.anyio
 one_store = pytest.mark.parametrize("w", [pytest.param("memory", marks=pytest.mark.store("memory"))], indirect=True)
