@@ -241,9 +241,9 @@ def test_what_qpay_refuses_is_a_persons_task() -> None:
 
 def test_one_person_at_a_time_pays_back() -> None:
     story = requested(started().answered(seen("p", 100)))
-    with pytest.raises(Conflict, match="bold is paying this back"):
+    with pytest.raises(Conflict, match="being paid back by bold"):
         requested(story, by="sarnai")
-    with pytest.raises(Conflict, match="bold is paying this back"):
+    with pytest.raises(Conflict, match="being paid back by bold"):
         closed(story, by="sarnai")
     story.at(refunding.YOUNG_SECONDS + 1)
     assert money(closed(story, by="sarnai").session) == {"refunded": 100}
