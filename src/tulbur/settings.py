@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tulbur.core.rules import Rules
 from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
@@ -94,9 +95,8 @@ class Settings(BaseSettings):
     tulbur_api_keys: SecretStr = SecretStr("")
     session_ttl_seconds: int = Field(default=600, ge=1, le=86_400)
     session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
-    # Other values belong to later releases; refused, since a shop that set one would rely on it.
-    late_payments: Literal["accept"] = "accept"
-    expired_invoices: Literal["keep"] = "keep"
+    late_payments: Literal["accept", "review"] = "accept"
+    expired_invoices: Literal["keep", "cancel"] = "keep"
     trusted_proxies: str = ""
     seed_api: Literal["off", "on"] = "off"
     seed_api_trusted_networks: str = ""
@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     def without_effect(self) -> list[str]:
         """The settings that are given, and that belong to a later release."""
         return [name.upper() for name in LATER if _given(_secret(getattr(self, name)))]
+
+    def rules(self) -> Rules:
+        """What the shop decides about money that comes late."""
+        return Rules(review_late=self.late_payments == "review", cancel_expired=self.expired_invoices == "cancel")
 
     def spool_path(self) -> Path | None:
         """Where callbacks are kept while the database is away; None without a spool."""
