@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from tulbur.errors import SettingsError, TulburError
+from tulbur.errors import Invalid, SettingsError, TulburError
 
 if TYPE_CHECKING:
     from tulbur.settings import Settings
@@ -30,15 +31,27 @@ events_app = typer.Typer(help="What the shop is told.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(events_app, name="events")
 app.add_typer(sessions_app, name="sessions")
+payments_app = typer.Typer(help="Money that waits for a decision, and what to do about it.", no_args_is_help=False)
+app.add_typer(payments_app, name="payments")
+
+
+class Decision(StrEnum):
+    """What a person may decide about money that waits."""
+
+    ACCEPT = "accept"
+    REFUND = "refund"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    """Run a command; an error is a sentence, and the exit code 2 for settings, 1 for anything found amiss."""
+    """Run a command; an error is a sentence, and the exit code 2 for settings and usage, 1 for anything found amiss."""
     try:
         app()
     except SettingsError as wrong:
+        _fail(wrong.message, 2)
+    except Invalid as wrong:
         _fail(wrong.message, 2)
     except TulburError as error:
         _fail(error.message, 1)
@@ -303,6 +316,97 @@ def events_replay(
         _print_json(done)
     else:
         typer.echo(f"{done['replayed']} events will be delivered again")
+
+
+By = Annotated[str | None, typer.Option("--by", help="Who decides; the operating system's user otherwise.")]
+Note = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
+
+
+def _decided(as_json: bool, work: Callable[[Tulbur], Coroutine[Any, Any, Any]]) -> None:
+    from tulbur.commands import deciding  # noqa: PLC0415
+
+    session: Mapping[str, Any] = _with_tulbur(work).model_dump(mode="json")
+    if as_json:
+        _print_json(session)
+    else:
+        deciding.print_decided(session)
+
+
+@sessions_app.command("review")
+def sessions_review(
+    session_id: SessionId,
+    decision: Annotated[Decision, typer.Argument(help="accept: make the orders. refund: give the money back.")],
+    note: Note = "",
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Decide about money that waits: make the orders of what there is, or give it back."""
+    _decided(as_json, lambda t: t.review(session_id, decision.value, note=note, by=by))
+
+
+@sessions_app.command("refund")
+def sessions_refund(
+    session_id: SessionId,
+    payment_id: Annotated[str, typer.Argument(help="The payment's id.")],
+    amount: Annotated[str | None, typer.Option(help="Tugrik; all that is due of it otherwise, else all of it.")] = None,
+    reference: Annotated[str | None, typer.Option(help="It was paid back by hand, with this reference.")] = None,
+    note: Note = "",
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Give a payment back: a card's through QPay, any other by hand, then once more with --reference."""
+    _decided(as_json, lambda t: t.refund(session_id, payment_id, amount=amount, reference=reference, note=note, by=by))
+
+
+@payments_app.callback(invoke_without_command=True)
+def payments(
+    context: typer.Context,
+    disposition: Annotated[
+        str | None, typer.Option(help="unmatched, held or refund_due; all of them otherwise.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The list of work: money that is unmatched, held or due back; assign and close are for one payment."""
+    if context.invoked_subcommand is not None:
+        return
+    from tulbur.commands import deciding  # noqa: PLC0415
+
+    page = _with_tulbur(lambda t: t.waiting(disposition, cursor=cursor, limit=limit)).model_dump(mode="json")
+    if as_json:
+        _print_json(page)
+    else:
+        deciding.print_payments(page)
+
+
+PaymentId = Annotated[str, typer.Argument(help="The payment's id, as QPay names it.")]
+
+
+@payments_app.command("assign")
+def payments_assign(
+    payment_id: PaymentId, session_id: SessionId, note: Note = "", by: By = None, as_json: Json = False
+) -> None:
+    """Give a payment without a session to one; QPay is asked what it is."""
+    _decided(as_json, lambda t: t.assign(payment_id, session_id, note=note, by=by))
+
+
+@payments_app.command("close")
+def payments_close(
+    payment_id: PaymentId,
+    reference: Annotated[str, typer.Option(help="By what it can be found again: the bank's, or your own.")],
+    note: Note = "",
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """You are done with a payment: paid back by hand, or, without a session, settled elsewhere."""
+    from tulbur.commands import deciding  # noqa: PLC0415
+
+    closed = _with_tulbur(lambda t: t.close(payment_id, reference=reference, note=note, by=by)).model_dump(mode="json")
+    if as_json:
+        _print_json(closed)
+    else:
+        deciding.print_closed(closed)
 
 
 @app.command()

@@ -50,7 +50,7 @@ class Unmatched:
     """A payment, or the bare hint of one (`amount` None), for which there is no session.
 
     `due_at` is when to look at it next, None when nobody looks any more; `tries` counts the looks so far. Once somebody
-    dealt with it, `closed_at` says when.
+    dealt with it, `closed_at` says when and `note` how; only `close_unmatched` writes these.
     """
 
     payment_id: str
@@ -67,6 +67,7 @@ class Unmatched:
     raw: str = ""
     tries: int = 0
     closed_at: Micros | None = None
+    note: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Disposition(StrEnum):

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tulbur.core.rules import Rules
 from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
@@ -106,9 +107,8 @@ class Settings(BaseSettings):
     tulbur_api_keys: SecretStr = SecretStr("")
     session_ttl_seconds: int = Field(default=600, ge=1, le=86_400)
     session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
-    # Other values belong to later releases; refused, since a shop that set one would rely on it.
-    late_payments: Literal["accept"] = "accept"
-    expired_invoices: Literal["keep"] = "keep"
+    late_payments: Literal["accept", "review"] = "accept"
+    expired_invoices: Literal["keep", "cancel"] = "keep"
     trusted_proxies: str = ""
     seed_api: Literal["off", "on"] = "off"
     seed_api_trusted_networks: str = ""
@@ -213,6 +213,10 @@ class Settings(BaseSettings):
         if len(keys) > MOST_WEBHOOK_KEYS:
             raise SettingsError(f"WEBHOOK_SECRET holds more than {MOST_WEBHOOK_KEYS} secrets: keep those in use.")
         return WebhookSettings(url=url, keys=keys, allow_private=private)
+
+    def rules(self) -> Rules:
+        """What the shop decides about money that comes late."""
+        return Rules(review_late=self.late_payments == "review", cancel_expired=self.expired_invoices == "cancel")
 
     def spool_path(self) -> Path | None:
         """Where callbacks are kept while the database is away; None without a spool."""

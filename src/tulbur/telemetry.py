@@ -75,6 +75,9 @@ class Telemetry:
         self._sessions = Gauge("tulbur_sessions", "Sessions stored", ["status"], registry=registry)
         self._exceptions = Gauge("tulbur_exceptions", "Sessions by exception", ["exception"], registry=registry)
         self._refund_due = Gauge("tulbur_refund_due_tugrik", "Money due back to payers", registry=registry)
+        self._unmatched = Gauge(
+            "tulbur_unmatched_payments", "Payments without a session that nobody has closed", registry=registry
+        )
         self._undelivered = Gauge("tulbur_events_undelivered", "Events not yet delivered", registry=registry)
         self._spool_waiting = Gauge(
             "tulbur_spool_waiting", "Callbacks that wait in the spool this process uses", registry=registry
@@ -197,6 +200,7 @@ class Telemetry:
         for name in ExceptionName:
             self._exceptions.labels(name.value).set(stats.by_exception.get(name, 0))
         self._refund_due.set(stats.refund_due / 100)
+        self._unmatched.set(stats.unmatched)
         self._undelivered.set(stats.events_undelivered)
         self._parked.set(stats.events_parked)
 

@@ -28,6 +28,7 @@ from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
+from tulbur.web.decisions import Decisions
 from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
@@ -105,7 +106,7 @@ def open_old_shop(settings: Settings) -> OldShop | None:
     return LiveKeys(settings.redis_url, now)
 
 
-class Tulbur:
+class Tulbur(Decisions):
     """tulbur as a library: every use case, and the whole HTTP application to serve or to mount.
 
     `await start()` and `await stop()`, or `async with`, bound its life; a mounted application gets no lifespan events,
@@ -171,6 +172,7 @@ class Tulbur:
             new_id=new_id,
             old_shop=self.old_shop,
             spool=self.spool,
+            rules=self.settings.rules(),
         )
         policy = Policy(
             session_expiry_seconds=self.settings.session_expiry_seconds,

@@ -13,7 +13,7 @@ from tulbur.core.retention import blanked
 from tulbur.core.rules import Rules
 from tulbur.core.session import ExceptionName, Look, Payment, Reason, Session, Status
 from tulbur.core.settling import Evidence, SeenPayment
-from tulbur.errors import Conflict, Invalid, NotFound
+from tulbur.errors import Conflict, IdempotencyMismatch, Invalid, NotFound
 
 REVIEW = Rules(review_late=True)
 LATE = 3600
@@ -241,9 +241,9 @@ def test_what_qpay_refuses_is_a_persons_task() -> None:
 
 def test_one_person_at_a_time_pays_back() -> None:
     story = requested(started().answered(seen("p", 100)))
-    with pytest.raises(Conflict, match="bold is paying this back"):
+    with pytest.raises(Conflict, match="being paid back by bold"):
         requested(story, by="sarnai")
-    with pytest.raises(Conflict, match="bold is paying this back"):
+    with pytest.raises(Conflict, match="being paid back by bold"):
         closed(story, by="sarnai")
     story.at(refunding.YOUNG_SECONDS + 1)
     assert money(closed(story, by="sarnai").session) == {"refunded": 100}
@@ -314,3 +314,27 @@ def test_a_look_for_a_refund_that_is_over_is_taken_away() -> None:
     story.learned(Evidence(looked_up=(card("p", 100, "REFUNDED", invoice_id="inv1"),)))
     looks: tuple[Look, ...] = story.session.looks
     assert looks == ()
+
+
+def test_what_is_held_beside_an_open_refund_is_not_called_decided() -> None:
+    story = started()
+    story.now = LATE * 1_000_000 + story.now
+    story.step(lambda s: steps.expired(s, story.now, REVIEW))
+    under_review(story, seen("p", 100))
+    requested(story, amount=4_000)
+    assert story.session.sum("held")
+    with pytest.raises(Conflict, match="close that refund first"):
+        declined(story)
+
+
+def test_a_request_is_known_by_its_key_until_the_end() -> None:
+    story = started().hinted("p").asked().answered(seen("p", 100))
+    story.step(lambda s: refunding.refund_requested(s, "p", None, by="bold", note="", now=story.now, key="k:1"))
+    before = story.session
+    story.step(lambda s: refunding.refund_requested(s, "p", 1, by="dorj", note="", now=story.now, key="k:1"))
+    assert story.session == before
+    closed(story, amount=4_000)
+    story.step(lambda s: refunding.refund_requested(s, "p", None, by="bold", note="", now=story.now, key="k:1"))
+    assert [r.state for r in story.session.payments[0].refunds] == [RefundState.DONE]
+    with pytest.raises(IdempotencyMismatch):
+        refunding.refund_requested(story.session, "p", None, by="bold", note="", now=story.now, key="k:2")

@@ -238,8 +238,8 @@ async def test_looking_at_no_database_makes_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-async def test_a_policy_of_a_later_release_is_refused(env: dict[str, str]) -> None:
-    shown = await tulbur("doctor", env=env | {"LATE_PAYMENTS": "review"})
+async def test_a_policy_that_does_not_exist_is_refused(env: dict[str, str]) -> None:
+    shown = await tulbur("doctor", env=env | {"LATE_PAYMENTS": "perhaps"})
     assert shown.returncode == 2
     assert "LATE_PAYMENTS is wrong" in shown.stderr
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -22,7 +22,7 @@ from tulbur.errors import ProviderUnavailable, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cancelling, InvoiceRequest, OldShop, Spool
+from tulbur.ports import Cancelling, GivingBack, InvoiceRequest, OldShop, Spool
 from tulbur.settings import ApiKey
 from tulbur.stores.memory import MemoryStore
 from tulbur.telemetry import Telemetry
@@ -63,7 +63,8 @@ SESSION_FIELDS = {
     *("cancelled_at", "last_check_at", "checkout_url", "invoice", "payments", "orders", "description", "return_url"),
 }
 PAYMENT_FIELDS = {
-    *("id", "amount", "currency", "status", "method", "wallet", "seen_at", "ordered", "refund_due", "refunded", "held")
+    *("id", "amount", "currency", "status", "method", "wallet", "seen_at", "ordered", "refund_due", "refunded", "held"),
+    *("refunds", "assigned_by"),
 }
 
 
@@ -89,6 +90,7 @@ class Qpay:
     invoices: list[InvoiceRequest] = field(default_factory=list)
     paid: dict[str, list[SeenPayment]] = field(default_factory=dict)
     questions: int = 0
+    refunds: list[str] = field(default_factory=list)
 
     async def start(self) -> None: ...
 
@@ -125,6 +127,13 @@ class Qpay:
         self.questions += 1
         return InvoiceAnswer(invoice_id=invoice_id, payments=tuple(self.paid.get(invoice_id, ())))
 
+    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
+        await self._asked()
+        self.refunds.append(payment_id)
+        for payments in self.paid.values():
+            payments[:] = [replace(p, status="REFUNDED") if p.id == payment_id else p for p in payments]
+        return GivingBack.ACCEPTED
+
     async def get_payment(self, payment_id: str) -> SeenPayment | None:
         await self._asked()
         return next((p for payments in self.paid.values() for p in payments if p.id == payment_id), None)
@@ -134,14 +143,16 @@ class Qpay:
         if self.fault is not None:
             raise self.fault
 
-    def pay(self, invoice_id: str, payment_id: str = "493622150113497", tugrik: int = 50_000) -> str:
+    def pay(
+        self, invoice_id: str, payment_id: str = "493622150113497", tugrik: int = 50_000, method: str = "P2P"
+    ) -> str:
         payment = SeenPayment(
             id=payment_id,
             amount=tugrik * 100,
             currency="MNT",
             status="PAID",
             invoice_id=invoice_id,
-            method="P2P",
+            method=method,
             wallet="Khan bank",
         )
         self.paid.setdefault(invoice_id, []).append(payment)

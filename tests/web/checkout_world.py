@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 from starlette.applications import Starlette
 
-from tulbur.core import settling, steps
+from tulbur.core import refunding, reviewing, settling, steps
+from tulbur.core.rules import Rules
 from tulbur.core.session import SECOND, Link, Micros, Reason, Session
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment
 from tulbur.errors import NotFound, ProviderUnavailable, StoreUnavailable
@@ -29,6 +30,7 @@ QR = qr_text(
         account="1" * 31, merchant="Номин Их дэлгүүр", amount=Decimal(50000), bill="B1", label="L1", token="T" * 21
     )
 )
+REVIEW = Rules(review_late=True)
 LINKS = tuple(Link(**link) for link in deep_links(QR))
 
 
@@ -55,13 +57,19 @@ def waiting(links: tuple[Link, ...] = LINKS, qr: str = QR, **fields: Any) -> Ses
     return steps.with_invoice(uninvoiced(**fields), 1, made, NOON).committed()
 
 
-def answered(session: Session, *tugrik: int, status: str = "PAID", now: Micros = NOON + SECOND) -> Session:
+def answered(
+    session: Session,
+    *tugrik: int,
+    status: str = "PAID",
+    now: Micros = NOON + SECOND,
+    rules: Rules = steps.ACCEPT,
+) -> Session:
     """QPay shows payments of these sums on the invoice."""
     payments = tuple(
         SeenPayment(id=f"P{n}", amount=sum_ * 100, currency="MNT", status=status) for n, sum_ in enumerate(tugrik)
     )
     evidence = Evidence(answers=(InvoiceAnswer(invoice_id="inv1", payments=payments),), complete=True)
-    return settling.after_answer(session, evidence, now).committed()
+    return settling.after_answer(session, evidence, now, rules).committed()
 
 
 def paid(**fields: Any) -> Session:
@@ -80,9 +88,31 @@ def cancelled(**fields: Any) -> Session:
     return steps.cancelled(waiting(**fields), NOON + SECOND).committed()
 
 
+def held(**fields: Any) -> Session:
+    """Money after the deadline, where the shop wants to look at it first."""
+    return answered(expired(**fields), 50_000, now=LATER + SECOND, rules=REVIEW)
+
+
+def returning(**fields: Any) -> Session:
+    return reviewing.declined(held(**fields), by="bold", note="", now=LATER + 2 * SECOND).committed()
+
+
+def returned(**fields: Any) -> Session:
+    gone = returning(**fields)
+    return refunding.refund_closed(
+        gone, "P0", None, by="bold", reference="KHAN-1", note="", now=LATER + 3 * SECOND
+    ).committed()
+
+
+def paid_and_returned(**fields: Any) -> Session:
+    """The orders were made, and then the shop gave the money back."""
+    gone = paid(**fields)
+    return refunding.refund_closed(gone, "P0", None, by="bold", reference="KHAN-1", note="", now=LATER).committed()
+
+
 def changed(session: Session, **fields: Any) -> Session:
     """As some other process would have stored it."""
-    return replace(session, version=session.version + 1, **fields)
+    return replace(session, **{"version": session.version + 1, **fields})
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------

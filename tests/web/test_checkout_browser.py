@@ -10,10 +10,23 @@ from pathlib import Path
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tests.web.checkout_world import Parts, answered, cancelled, changed, paid, underpaid, waiting
+from tests.web.checkout_world import (
+    Parts,
+    answered,
+    cancelled,
+    changed,
+    expired,
+    held,
+    paid,
+    paid_and_returned,
+    returned,
+    returning,
+    underpaid,
+    waiting,
+)
 
 from tulbur.core.session import Session
-from tulbur.web.texts import EN, MN
+from tulbur.web.texts import EN, MN, Texts
 
 pytestmark = pytest.mark.browser
 
@@ -142,6 +155,32 @@ def test_what_the_status_cannot_tell_is_fetched_with_the_page(site: Site, phone:
     expect(phone.get_by_text(MN.to_pay_back)).to_be_visible()
 
 
+@pytest.mark.parametrize("texts", [MN, EN], ids=lambda texts: texts.lang)
+def test_late_money_is_followed_to_its_end_without_a_false_paid(site: Site, phone: Page, texts: Texts) -> None:
+    phone.goto(site.put(expired()) + f"?lang={texts.lang}")
+    stages = [(held(), texts.held), (returning(), texts.returning), (returned(), texts.returned)]
+    for number, (session, headline) in enumerate(stages, 1):
+        site.commit(changed(session, version=number + 9))
+        expect(phone.locator(".headline:visible")).to_have_text(headline)
+        expect(phone.get_by_text("50,000 ₮").locator("visible=true")).to_have_count(2)
+        for other in (texts.paid, texts.paid_hint, texts.expired_unpaid, texts.have_paid):
+            expect(phone.get_by_text(other, exact=True)).to_be_hidden()
+        shown_on(phone, f"{texts.lang}-{headline}")
+
+
+def test_an_order_whose_money_went_back_is_not_called_paid(site: Site, phone: Page) -> None:
+    phone.goto(site.put(paid_and_returned()))
+    expect(phone.locator(".headline:visible")).to_have_text(MN.returned)
+    expect(phone.get_by_text(MN.paid_hint)).to_be_hidden()
+
+
+def shown_on(page: Page, name: str) -> None:
+    """Keeps a picture for whoever wants to look."""
+    folder = os.environ.get("TULBUR_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
 def test_a_cancelled_session_can_still_be_found_paid(site: Site, phone: Page) -> None:
     phone.goto(site.put(waiting()) + "?lang=en")
     site.commit(changed(cancelled()))
@@ -185,7 +224,7 @@ def test_nothing_is_too_wide_or_too_small_to_touch(
     site: Site, phone: Page, viewport: dict[str, int], lang: str
 ) -> None:
     phone.set_viewport_size(viewport)  # type: ignore[arg-type]
-    for session in (waiting(description="Ш" * 255), underpaid(), paid(), cancelled()):
+    for session in (waiting(description="Ш" * 255), underpaid(), paid(), cancelled(), held(), returning(), returned()):
         phone.goto(f"{site.put(session)}?lang={lang}")
         assert phone.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         for box in phone.locator("a:visible, button:visible").evaluate_all(

@@ -14,12 +14,17 @@ pytestmark = pytest.mark.anyio
 
 fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
-CHANGES = {"add", "commit", "commit_many", "record_unmatched", "tally", "blank"}
+CHANGES = {"add", "commit", "commit_many", "record_unmatched", "tally", "blank", "close_unmatched"}
 ROUTES = [
     "/v1/sessions",
     "/v1/sessions/{}",
     "/v1/sessions/{}/cancel",
     "/v1/sessions/{}/check",
+    "/v1/sessions/{}/review",
+    "/v1/sessions/{}/refunds",
+    "/v1/payments",
+    "/v1/payments/{}/assign",
+    "/v1/payments/{}/close",
     "/v1/orders",
     "/v1/orders/{}",
     "/v1/events",
@@ -47,7 +52,9 @@ names = st.sampled_from([*CART, "discount", "shipping", "metadata", "return_url"
 bodies = st.binary(max_size=200) | st.builds(lambda value: json.dumps(value).encode(), values)
 queries = st.binary(max_size=200) | st.builds(
     lambda name, value: f"{name}={value}".encode(errors="surrogateescape"),
-    st.sampled_from(["status", "exception", "user_id", "created_after", "cursor", "limit", "after", "session_id"]),
+    st.sampled_from(
+        ["status", "exception", "user_id", "created_after", "cursor", "limit", "after", "session_id", "disposition"]
+    ),
     st.text(max_size=50) | st.integers().map(str),
 )
 payment_ids = texts.map(lambda text: b"qpay_payment_id=" + text.encode(errors="replace"))

@@ -278,6 +278,7 @@ def test_stats_name_every_status_and_every_load() -> None:
         "created_24h": 2,
         "orders": 3,
         "refund_due": {"count": 1, "amount": "123.45"},
+        "unmatched": 0,
         "loads": {"cache": 97, "database": 2, "adopted": 1},
         "fallback_rate": 0.03,
         "checks_due": 4,

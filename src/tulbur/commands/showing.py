@@ -203,6 +203,10 @@ def print_session(session: Mapping[str, Any]) -> None:
     out.print(f"{'exceptions':14} {' '.join(session['exceptions']) or '-'}", markup=False)
     for payment in session["payments"]:
         out.print(f"payment        {payment['id']} {payment['amount']} {payment['status']}", markup=False)
+        for refund in payment["refunds"]:
+            reference = f" reference {refund['reference']}" if refund["reference"] else ""
+            said = f"{refund['amount']} by {refund['way']}, {refund['state']} ({refund['by']})"
+            out.print(f"  refund       {said}{reference}", markup=False)
     for order in session["orders"]:
         out.print(f"order          {order['id']} shop {order['shop_id'] or '-'} {order['total']}", markup=False)
 
@@ -231,6 +235,7 @@ def print_stats(stats: Mapping[str, Any]) -> None:
         table.add_row(f"exception {name}", str(count))
     for name in ("sessions", "created_24h", "orders", "checks_due", "events_undelivered", "events_parked"):
         table.add_row(name.replace("_", " "), str(stats[name]))
+    table.add_row("payments without a session", str(stats["unmatched"]))
     table.add_row("refund due", f"{stats['refund_due']['amount']} ({stats['refund_due']['count']})")
     for name, count in stats["loads"].items():
         table.add_row(f"callbacks, session from {name}", str(count))

@@ -54,7 +54,7 @@ _NESTED: Final[Mapping[type, Mapping[str, Any]]] = {
     Hint: {"state": HintState},
     Look: {"reason": Reason},
     Payment: {"refunds": (Refund,)},
-    Refund: {"way": RefundWay, "state": RefundState},
+    Refund: {"way": RefundWay, "state": RefundState, "keys": (str,)},
     **{cls: {} for cls in (Item, Discount, Asks, Claim)},
 }
 

@@ -31,7 +31,10 @@ class RefundState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
-    """One refund of a payment, whole or in part; `by` is who decided, `reference` what a person paid it back with."""
+    """One refund of a payment, whole or in part; `by` is who decided, `reference` what a person paid it back with.
+
+    `keys` are the requests that led to it, so that one which is repeated is known.
+    """
 
     amount: Mongo
     way: RefundWay
@@ -40,6 +43,7 @@ class Refund:
     state: RefundState = RefundState.REQUESTED
     reference: str = ""
     note: str = ""
+    keys: tuple[str, ...] = ()
     later: Later = ()
 
     @property

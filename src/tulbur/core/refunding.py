@@ -17,7 +17,7 @@ from tulbur.core.refund import Refund, RefundState, RefundWay
 from tulbur.core.schedule import climbed, first_rung
 from tulbur.core.session import SECOND, Look, Micros, Payment, Reason, Session, Status
 from tulbur.core.steps import with_exceptions
-from tulbur.errors import Conflict, Invalid, NotFound
+from tulbur.errors import Conflict, IdempotencyMismatch, Invalid, NotFound
 
 YOUNG_SECONDS: Final = 3600
 """A request of one person keeps others from paying the same money back for so long."""
@@ -25,24 +25,34 @@ YOUNG_SECONDS: Final = 3600
 MOST_REFUNDS: Final = 50
 """Refunds of one payment that are kept."""
 
+MOST_KEYS: Final = 20
+"""Requests that are remembered with one refund."""
+
+STILL_PAYABLE: Final = "the payer can still pay; cancel the session first, then what came is due back"
+
 
 def refund_requested(
-    session: Session, payment_id: str, amount: Mongo | None, *, by: str, note: str, now: Micros
+    session: Session, payment_id: str, amount: Mongo | None, *, by: str, note: str, now: Micros, key: str = ""
 ) -> Session:
     """Somebody wants a payment given back: all that is due of it, or all of it, or `amount`.
 
     QPay gives back the whole of a card payment; anything else is a task for a person, who names a reference afterwards.
 
+    A request whose `key` is known changes nothing.
+
     Raises:
         NotFound: the session has no such payment.
-        Invalid: more than there is.
+        Invalid: more than there is, or another request had this key.
         Conflict: another request is under way, or the session is not ours.
     """
+    if _is_repeated(session, key):
+        return session
     p = _ours(session, payment_id)
     wanted = _amount(p, amount)
     _refuse_while_young(p, by, now)
     whole = wanted == p.amount and p.method == "CARD" and p.status == "PAID"
-    refund = Refund(amount=wanted, way=RefundWay.QPAY if whole else RefundWay.PERSON, by=by, at=now, note=note)
+    way = RefundWay.QPAY if whole else RefundWay.PERSON
+    refund = Refund(amount=wanted, way=way, by=by, at=now, note=note, keys=_keys(key))
     after = _with_refund(session, p, refund)
     after = with_exceptions(after, named(after), now)
     if whole:
@@ -71,7 +81,15 @@ def refund_refused(session: Session, payment_id: str, key: str, now: Micros) -> 
 
 
 def refund_closed(
-    session: Session, payment_id: str, amount: Mongo | None, *, by: str, reference: str, note: str, now: Micros
+    session: Session,
+    payment_id: str,
+    amount: Mongo | None,
+    *,
+    by: str,
+    reference: str,
+    note: str,
+    now: Micros,
+    key: str = "",
 ) -> Session:
     """A person has paid money back, and names the reference. The same reference again changes nothing.
 
@@ -79,6 +97,8 @@ def refund_closed(
         NotFound, Invalid: as of a request.
         Conflict: QPay, or somebody else, is at it; or the session is not ours.
     """
+    if _is_repeated(session, key):
+        return session
     known = session.payment(payment_id)
     if known is not None and any(refund.reference == reference for refund in known.refunds):
         return session
@@ -96,8 +116,9 @@ def refund_closed(
         state=RefundState.DONE,
         reference=reference,
         note=note or (asked.note if asked else ""),
+        keys=_keys(key),
     )
-    paid_back = _less(_with_done(p, done), wanted)
+    paid_back = _less(_in_place(p, done), wanted)
     after = _with_payment(session, paid_back)
     if not _awaited(after):
         after = replace(after, looks=_others(after))
@@ -157,6 +178,13 @@ def refunds_awaited(session: Session) -> tuple[Payment, ...]:
     return tuple(p for p in session.payments if any(_is_awaited(r) for r in p.refunds))
 
 
+def told_by_themselves(session: Session) -> tuple[Payment, ...]:
+    """The payments to be looked up by their ids: QPay was asked to give them back, or they are on another's invoice."""
+    asked = (p for p in session.payments if any(r.is_open and r.way is RefundWay.QPAY for r in p.refunds))
+    assigned = (p for p in session.payments if p.assigned_by and p.status != "REFUNDED")
+    return tuple({p.id: p for p in (*asked, *assigned)}.values())
+
+
 def _awaited(session: Session) -> bool:
     return bool(refunds_awaited(session))
 
@@ -168,7 +196,7 @@ def _ours(session: Session, payment_id: str) -> Payment:
     if session.custody is not Custody.OURS:
         raise Conflict("the session is in the hands of the old shop")
     if session.status is Status.PENDING:
-        raise Conflict("the payer can still pay; cancel the session, then what came is due back")
+        raise Conflict(STILL_PAYABLE)
     if not p.received or p.refunded == p.amount:
         raise Conflict("there is nothing of this payment to give back")
     return p
@@ -191,19 +219,35 @@ def _refuse_while_young(p: Payment, by: str, now: Micros) -> None:
     if refund.way is RefundWay.QPAY:
         raise Conflict("QPay was asked to give this payment back; wait for what became of it")
     if refund.by != by and now - refund.at < YOUNG_SECONDS * SECOND:
-        raise Conflict(f"{refund.by} is paying this back; ask, or try again in an hour")
+        raise Conflict(f"it is being paid back by {refund.by}; ask there, or try again in an hour")
 
 
 def _with_refund(session: Session, p: Payment, refund: Refund) -> Session:
-    """The one open refund of a payment, in place of the one before."""
-    kept = tuple(r for r in p.refunds if not r.is_open)
-    moved = replace(p, refunds=(*kept, refund))
+    """The one open refund of a payment; what was to go back already, or is now, is due."""
+    moved = _in_place(p, refund)
     due = min(max(refund.amount, moved.refund_due), moved.refund_due + moved.held)
     return _with_payment(session, replace(moved, refund_due=due, held=moved.held + moved.refund_due - due))
 
 
-def _with_done(p: Payment, done: Refund) -> Payment:
-    return replace(p, refunds=(*(r for r in p.refunds if not r.is_open), done))
+def _in_place(p: Payment, refund: Refund) -> Payment:
+    """With this refund in place of the open one, whose requests are remembered with it."""
+    keys = (*(key for r in p.refunds if r.is_open for key in r.keys), *refund.keys)
+    return replace(p, refunds=(*(r for r in p.refunds if not r.is_open), replace(refund, keys=keys[-MOST_KEYS:])))
+
+
+def _keys(key: str) -> tuple[str, ...]:
+    return (key,) if key else ()
+
+
+def _is_repeated(session: Session, key: str) -> bool:
+    """Whether this request was committed before; a key is the request's own and its body's, joined by a colon."""
+    own = key.partition(":")[0]
+    for kept in (kept for p in session.payments for r in p.refunds for kept in r.keys):
+        if key and kept.partition(":")[0] == own:
+            if kept != key:
+                raise IdempotencyMismatch
+            return True
+    return False
 
 
 def _less(p: Payment, amount: Mongo) -> Payment:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tulbur.core.custody import Custody
 from tulbur.core.disagreeing import named
 from tulbur.core.money import Mongo, format_tugrik
-from tulbur.core.refunding import decided
+from tulbur.core.refunding import STILL_PAYABLE, decided
 from tulbur.core.rules import Rules
 from tulbur.core.session import Micros, Payment, Session, Status
 from tulbur.core.settling import SeenPayment, ordered, with_splits
@@ -50,8 +50,10 @@ def declined(session: Session, *, by: str, note: str, now: Micros) -> Session:
     if session.custody is not Custody.OURS:
         raise Conflict("the session is in the hands of the old shop")
     if session.status is Status.PENDING:
-        raise Conflict("the payer can still pay; cancel the session, then what came is due back")
-    waiting = tuple(p for p in session.payments if p.held or (p.refund_due and p.refund is None))
+        raise Conflict(STILL_PAYABLE)
+    waiting = tuple(p for p in session.payments if p.refund is None and (p.held or p.refund_due))
+    if not waiting and any(p.held for p in session.payments):
+        raise Conflict("a part of this money is being given back; close that refund first")
     if not waiting:
         raise Conflict("no money of this session waits for a decision")
     after = decided(_reviewed(session, "refund", by, note, now), waiting, by=by, note=note, now=now)

@@ -217,6 +217,14 @@ def with_splits(before: Session, session: Session, now: Micros, rules: Rules = A
     return with_refunds_due(before, after, now)
 
 
+def resplit(before: Session, session: Session, now: Micros, rules: Rules) -> Session:
+    """Of a paid session: money that waits to go back pays for what other money does not pay for any more."""
+    if session.status is not Status.PAID:
+        return session
+    after = with_splits(before, session, now, rules)
+    return with_exceptions(after, named(after), now)
+
+
 def _sum(payments: Iterable[Payment]) -> Mongo:
     return sum(p.counts for p in payments)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from tulbur.core import moving, refunding, reviewing
 from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
+from tulbur.core.refund import RefundState
 from tulbur.core.schedule import LADDER_SECONDS
-from tulbur.core.session import SECOND, Reason, Session
-from tulbur.core.settling import SeenPayment
+from tulbur.core.session import SECOND, Reason, Session, Status
+from tulbur.core.settling import SeenPayment, resplit
 from tulbur.errors import Conflict, NotFound, ProviderRefused, ProviderUnavailable
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import cancel_superseded, settle
-from tulbur.ports import Committed, GivingBack, PaymentTaken
-
-LONGEST_REFERENCE: Final = 255
+from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
 
 
 async def refund(
@@ -27,10 +24,12 @@ async def refund(
     reference: str = "",
     note: str = "",
     by: str,
+    key: str = "",
 ) -> Session:
     """Give a payment back: through QPay where it can, else as a task that is closed with a `reference`.
 
-    What QPay answers is not the end of it: the session is looked at until QPay shows the payment as REFUNDED.
+    What QPay answers is not the end of it: the session is looked at until QPay shows the payment as REFUNDED. A request
+    whose `key` is known already only answers what has become of it.
 
     Raises:
         NotFound, Invalid, Conflict: as the steps say.
@@ -38,34 +37,77 @@ async def refund(
         ProviderRefused: QPay will not; it is a person's task now.
     """
     if reference:
-        return await desk.step(
-            session_id,
-            lambda s: refunding.refund_closed(
-                s, payment_id, amount, by=by, reference=reference, note=note, now=desk.clock()
-            ),
-        )
-    session = await desk.step(
-        session_id,
-        lambda s: refunding.refund_requested(s, payment_id, amount, by=by, note=note, now=desk.clock()),
-    )
-    if not any(p.id == payment_id for p in refunding.refunds_awaited(session)):
+        return await _paid_back(desk, session_id, payment_id, amount, reference=reference, note=note, by=by, key=key)
+    is_new = False
+
+    def request(stored: Session) -> Session:
+        nonlocal is_new
+        now = desk.clock()
+        after = refunding.refund_requested(stored, payment_id, amount, by=by, note=note, now=now, key=key)
+        is_new = after is not stored
+        return after
+
+    session = await desk.step(session_id, request)
+    if not is_new or not any(p.id == payment_id for p in refunding.refunds_awaited(session)):
         return session
     return await _given_back(desk, session, payment_id, note)
+
+
+async def _paid_back(
+    desk: Desk,
+    session_id: str,
+    payment_id: str,
+    amount: Mongo | None,
+    *,
+    reference: str,
+    note: str,
+    by: str,
+    key: str,
+) -> Session:
+    known = (await desk.stored(session_id)).payment(payment_id)
+    if known is not None and known.refund is not None and known.refund.state is RefundState.UNCONFIRMED:
+        # QPay may have given it back since it was last asked: then there is nothing left to pay.
+        await settle(desk, session_id, Reason.OPERATOR)
+
+    def close_(stored: Session) -> Session:
+        now = desk.clock()
+        after = refunding.refund_closed(
+            stored, payment_id, amount, by=by, reference=reference, note=note, now=now, key=key
+        )
+        # Where the payer paid twice and the money of the orders went back, the other money pays for them now.
+        return after if after is stored else resplit(stored, after, now, desk.rules)
+
+    return await desk.step(session_id, close_)
 
 
 async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) -> Session:
     try:
         answer = await desk.provider.refund_payment(payment_id, note)
     except ProviderRefused as refusal:
-        await _refused(desk, session.id, payment_id, refusal.key)
+        after = await _refused(desk, session.id, payment_id, refusal.key)
+        if _is_given_back(after, payment_id):
+            return after
+        refusal.session_id = session.id
         raise
+    except ProviderUnavailable:
+        raise ProviderUnavailable(
+            "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again",
+            session_id=session.id,
+        ) from None
     if answer is not GivingBack.ACCEPTED:
         return await _refused(desk, session.id, payment_id, answer.value)
     return (await settle(desk, session.id, Reason.OPERATOR)).session
 
 
 async def _refused(desk: Desk, session_id: str, payment_id: str, key: str) -> Session:
+    """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task."""
+    await settle(desk, session_id, Reason.OPERATOR)
     return await desk.step(session_id, lambda s: refunding.refund_refused(s, payment_id, key, desk.clock()))
+
+
+def _is_given_back(session: Session, payment_id: str) -> bool:
+    payment = session.payment(payment_id)
+    return payment is not None and payment.status == "REFUNDED"
 
 
 async def review(desk: Desk, session_id: str, decision: str, *, note: str = "", by: str) -> Session:
@@ -92,7 +134,7 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
 
     Raises:
         NotFound: QPay knows no such payment, or there is no such session.
-        Conflict: another session has it.
+        Conflict: another session has it, or made the invoice it was paid on; or it is closed.
         ProviderUnavailable: QPay did not answer.
     """
     holder = await desk.store.by_payment(payment_id)
@@ -100,9 +142,17 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
         if holder.id == session_id:
             return holder
         raise Conflict(f"session {holder.id} has this payment")
+    await desk.stored(session_id)
+    known = await desk.store.unmatched_payment(payment_id)
+    if known is not None and known.closed_at is not None:
+        raise Conflict("this payment is closed: somebody has dealt with its money already")
+    desk.sink.asked(Reason.OPERATOR)
     seen = await desk.provider.get_payment(payment_id)
     if seen is None:
         raise NotFound("QPay knows no such payment")
+    maker = await desk.store.by_invoice(seen.invoice_id) if seen.invoice_id else None
+    if maker is not None and maker.id != session_id:
+        raise Conflict(f"it was paid on an invoice of session {maker.id}; check that session")
     return await _assigned(desk, seen, session_id, note, by)
 
 
@@ -118,10 +168,10 @@ async def _assigned(desk: Desk, seen: SeenPayment, session_id: str, note: str, b
     raise ProviderUnavailable("the session is being changed too often; try again")
 
 
-async def close(desk: Desk, payment_id: str, *, reference: str, note: str = "", by: str) -> Session | None:
+async def close(desk: Desk, payment_id: str, *, reference: str, note: str = "", by: str) -> Session | Unmatched:
     """A person is done with a payment: paid back with this reference, or, without a session, settled elsewhere.
 
-    Returns the session it belongs to, None where it has none.
+    Returns the session it belongs to, or the payment where it has none. The same reference again changes nothing.
 
     Raises:
         NotFound: nobody knows this payment.
@@ -129,13 +179,24 @@ async def close(desk: Desk, payment_id: str, *, reference: str, note: str = "", 
     """
     session = await desk.store.by_payment(payment_id)
     if session is not None:
-        held = session.payment(payment_id)
-        if held is not None and held.held:
-            raise Conflict("this money is held; review the session first")
+        _refuse_undecided(session, payment_id)
         return await refund(desk, session.id, payment_id, reference=reference, note=note, by=by)
-    said: dict[str, Any] = {"reference": reference, "note": note, "by": by}
     if await desk.store.unmatched_payment(payment_id) is None:
         raise NotFound("there is no such payment")
-    if not await desk.store.close_unmatched(payment_id, now=desk.clock(), note=said):
-        raise Conflict("this payment is closed already")
-    return None
+    said: dict[str, str] = {"reference": reference, "note": note, "by": by}
+    await desk.store.close_unmatched(payment_id, now=desk.clock(), note=said)
+    closed = await desk.store.unmatched_payment(payment_id)
+    if closed is None:
+        raise Conflict("a session has this payment by now; look at it again")
+    if closed.closed_at is None or closed.note.get("reference") != reference:
+        raise Conflict("this payment is closed already, with another reference")
+    return closed
+
+
+def _refuse_undecided(session: Session, payment_id: str) -> None:
+    payment = session.payment(payment_id)
+    if payment is None or not payment.held:
+        return
+    if session.status is Status.PENDING:
+        raise Conflict(f"session {session.id} can still be paid; cancel it first, then this money is due back")
+    raise Conflict(f"this money is held; somebody has to review session {session.id} first")

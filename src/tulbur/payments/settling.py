@@ -9,7 +9,7 @@ from typing import Final
 
 from tulbur.core import steps
 from tulbur.core.custody import Custody
-from tulbur.core.refunding import refunds_awaited
+from tulbur.core.refunding import told_by_themselves
 from tulbur.core.rules import Rules
 from tulbur.core.schedule import waiting
 from tulbur.core.session import Hint, Invoice, InvoiceState, Micros, Payment, Reason, Session, Status
@@ -181,8 +181,8 @@ async def _answer(desk: Desk, session: Session) -> _Answer:
     unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
     for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
-    for payment in refunds_awaited(session)[:MOST_LOOKUPS]:
-        await _given_back(desk, found, payment)
+    for payment in told_by_themselves(session)[:MOST_LOOKUPS]:
+        await _by_itself(desk, found, payment)
     answered_at = desk.clock()
     if answered_at > session.expires_at:
         await _dates(desk, session, found)
@@ -230,8 +230,8 @@ async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> N
         found.complete = False
 
 
-async def _given_back(desk: Desk, found: _Found, payment: Payment) -> None:
-    """What became of a refund the payment itself tells; `check` need not show it any more."""
+async def _by_itself(desk: Desk, found: _Found, payment: Payment) -> None:
+    """What became of a refund the payment itself tells, for `check` need not show it any more; or an assigned one."""
     try:
         seen = await desk.provider.get_payment(payment.id)
     except ProviderError:

@@ -337,6 +337,7 @@ def read_unmatched(row: Columns) -> Unmatched:
         raw=row["raw"],
         tries=row.get("tries", 0),
         closed_at=row.get("closed_at"),
+        note=_note(row),
     )
 
 
@@ -344,8 +345,11 @@ _LISTED: Final = tuple(f.name for f in fields(ListedPayment) if f.name not in ("
 
 
 def read_payment(row: Columns) -> ListedPayment:
-    note = json.loads(row.get("note") or "{}")
-    return ListedPayment(**{name: row[name] for name in _LISTED}, closed_at=row.get("closed_at"), note=note)
+    return ListedPayment(**{name: row[name] for name in _LISTED}, closed_at=row.get("closed_at"), note=_note(row))
+
+
+def _note(row: Columns) -> dict[str, str]:
+    return dict(json.loads(row.get("note") or "{}"))
 
 
 def is_closed_so(row: Columns, now: Micros, note: str) -> bool:

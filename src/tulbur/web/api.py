@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tulbur.core.session import Session as StoredSession
 from tulbur.errors import NotFound
 from tulbur.ports import MOST_ROWS, SessionQuery
+from tulbur.web.answering import Parts, as_json, as_session
 from tulbur.web.auth import Reader, Writer
 from tulbur.web.body import read_object
-from tulbur.web.openapi import BODY, problems
-from tulbur.web.parts import WebParts, parts_of
+from tulbur.web.openapi import body, problems
 from tulbur.web.queries import (
     After,
     IdempotencyKey,
@@ -45,21 +43,7 @@ from tulbur.web.shapes import (
 router: Final = APIRouter(prefix="/v1")
 
 
-async def _parts(request: Request) -> WebParts:
-    return parts_of(request)
-
-
-Parts: TypeAlias = Annotated[WebParts, Depends(_parts)]
 Query: TypeAlias = Annotated[SessionQuery, Depends(session_query)]
-
-
-def _json(shape: BaseModel, status: int = 200) -> Response:
-    # Straight to bytes: the models are built from what is stored, so there is nothing to validate once more.
-    return Response(shape.model_dump_json(), status, media_type="application/json")
-
-
-def _session(parts: WebParts, session: StoredSession, status: int = 200) -> Response:
-    return _json(session_shape(session, parts.links), status)
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
@@ -70,7 +54,7 @@ def _session(parts: WebParts, session: StoredSession, status: int = 200) -> Resp
     status_code=201,
     response_model=Session,
     responses=problems(400, 413, 409, 422, 502, 503),
-    openapi_extra=BODY,
+    openapi_extra=body("SessionOpen"),
     tags=["sessions"],
     summary="Open a session",
     response_description="The session, with its invoice",
@@ -83,17 +67,17 @@ async def open_session(request: Request, parts: Parts, key: Writer, _: Idempoten
     `session_id` names it: repeat with the same key.
     """
     idempotency = idempotency_key(request)
-    body = SessionOpen.parse(await read_object(request))
+    asked = SessionOpen.parse(await read_object(request))
     session = await parts.payments.open(
         open_request(
-            body,
+            asked,
             scope=key.name,
             idempotency_key=idempotency,
-            digest=body_digest(body),
+            digest=body_digest(asked),
             policy=parts.policy,
         )
     )
-    return _session(parts, session, 201)
+    return as_session(parts, session, 201)
 
 
 @router.get(
@@ -106,7 +90,7 @@ async def open_session(request: Request, parts: Parts, key: Writer, _: Idempoten
 )
 async def list_sessions(parts: Parts, _: Reader, __: Once, query: Query) -> Response:
     found = await parts.store.find(query)
-    return _json(
+    return as_json(
         Page[Session](
             items=tuple(session_shape(session, parts.links, draw_qr=False) for session in found),
             next_cursor=await next_cursor(parts.store, query, found),
@@ -123,7 +107,7 @@ async def list_sessions(parts: Parts, _: Reader, __: Once, query: Query) -> Resp
     response_description="The session",
 )
 async def get_session(session_id: str, parts: Parts, _: Reader) -> Response:
-    return _session(parts, await parts.payments.get(path_id(session_id)))
+    return as_session(parts, await parts.payments.get(path_id(session_id)))
 
 
 @router.post(
@@ -140,7 +124,7 @@ async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
     A session that is paid answers 409 `already_paid`; one that is cancelled or expired already answers 200 and stays
     as it is. When QPay cannot be reached the answer is 502 and nothing has changed.
     """
-    return _session(parts, await parts.payments.cancel(path_id(session_id)))
+    return as_session(parts, await parts.payments.cancel(path_id(session_id)))
 
 
 @router.post(
@@ -153,7 +137,7 @@ async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
 )
 async def check_session(session_id: str, parts: Parts, _: Writer) -> Response:
     """Asks QPay whether the session is paid, at most once per 10 seconds; too early answers the stored state."""
-    return _session(parts, await parts.payments.check(path_id(session_id)))
+    return as_session(parts, await parts.payments.check(path_id(session_id)))
 
 
 # --- orders, events, counts ------------------------------------------------------------------------------------------
@@ -171,7 +155,7 @@ async def list_orders(parts: Parts, _: Reader, __: Once, session_id: SessionFilt
     stored = await parts.store.get(session_id)
     orders = stored.orders if stored else ()
     items = tuple(stored_order_shape(session_id, order) for order in orders)
-    return _json(Page[StoredOrder](items=items, next_cursor=None))
+    return as_json(Page[StoredOrder](items=items, next_cursor=None))
 
 
 @router.get(
@@ -186,7 +170,7 @@ async def get_order(order_id: str, parts: Parts, _: Reader) -> Response:
     found = await parts.store.order(path_id(order_id))
     if found is None:
         raise NotFound("there is no such order")
-    return _json(stored_order_shape(*found))
+    return as_json(stored_order_shape(*found))
 
 
 @router.get(
@@ -209,7 +193,7 @@ async def list_events(
     found = await parts.store.events(after, limit)
     more = len(found) == limit and await parts.store.events(found[-1].no, 1)
     items = tuple(event_shape(event) for event in found)
-    return _json(Page[Event](items=items, next_cursor=str(found[-1].no) if more else None))
+    return as_json(Page[Event](items=items, next_cursor=str(found[-1].no) if more else None))
 
 
 @router.get(
@@ -224,4 +208,4 @@ async def get_stats(parts: Parts, _: Reader) -> Response:
     """Counts over everything stored. This process's own pending counts are added first."""
     now = parts.clock()
     await parts.telemetry.flush(parts.store, now)
-    return _json(stats_shape(await parts.store.stats(now), with_rate=parts.shared_cache_or_single))
+    return as_json(stats_shape(await parts.store.stats(now), with_rate=parts.shared_cache_or_single))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from tulbur.web.api import router
+from tulbur.web import api, money_api
 from tulbur.web.callbacks import callback_routes
 from tulbur.web.checkout import checkout_routes
 from tulbur.web.edge import Edge
@@ -48,7 +48,8 @@ def create_app(parts: WebParts) -> FastAPI:
     first = [*callback_routes(parts), *checkout_routes(parts)]
     last = [*operation_routes(parts), *reference_routes(app), *seed_routes(parts)]
     app.router.routes.extend(first)
-    app.include_router(router)
+    app.include_router(api.router)
+    app.include_router(money_api.router)
     app.router.routes.extend(last)
     handle_problems(app)
     paths = {route.endpoint: route.path for route in (*first, *last) if isinstance(route, Route)}

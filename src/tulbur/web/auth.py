@@ -63,3 +63,4 @@ def needs(scope: str) -> Callable[[Request, object], Awaitable[ApiKey]]:
 
 Reader: TypeAlias = Annotated[ApiKey, Security(needs("read"))]
 Writer: TypeAlias = Annotated[ApiKey, Security(needs("write"))]
+Refunder: TypeAlias = Annotated[ApiKey, Security(needs("refund"))]

@@ -41,6 +41,9 @@ class State(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     PAID = "paid"
+    HELD = "held"
+    RETURNING = "returning"
+    RETURNED = "returned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class View:
     amount: str
     received: str
     missing: str
-    refund_due: str
+    held: str
+    to_pay_back: str
     refunded: str
     seconds_left: int
     time_left: str
@@ -91,7 +95,8 @@ def view(session: Session, now: Micros, texts: Texts) -> View:
         amount=money(session.amount),
         received=money(received),
         missing=money(session.amount - received),
-        refund_due=money(session.sum("refund_due")),
+        held=money(session.sum("held")),
+        to_pay_back=money(_to_pay_back(session)),
         refunded=money(session.sum("refunded")),
         seconds_left=left,
         time_left=texts.minutes.format(n=left // 60) if left >= 60 else texts.less_than_minute,
@@ -106,14 +111,47 @@ def view(session: Session, now: Micros, texts: Texts) -> View:
 def state_of(session: Session, now: Micros) -> State:
     """Which face to show. Past its deadline a session looks expired before the last question to QPay has made it so."""
     if session.status is Status.PAID:
-        return State.PAID
-    if session.status is Status.CANCELLED:
-        return State.CANCELLED
-    if session.status is Status.EXPIRED or now >= session.expires_at:
+        return State.RETURNED if _all_gone_back(session) else State.PAID
+    if session.status in _FACES:
+        return _closed_state(session)
+    if now >= session.expires_at:
         return State.EXPIRED
     if session.payable is None:
         return State.UNINVOICED
     return State.UNDERPAID if ExceptionName.UNDERPAID in session.exceptions else State.WAITING
+
+
+def _closed_state(session: Session) -> State:
+    if session.sum("held"):
+        return State.HELD
+    if any(p.refund for p in session.payments):
+        return State.RETURNING
+    if _all_gone_back(session):
+        return State.RETURNED
+    return State.CANCELLED if session.status is Status.CANCELLED else State.EXPIRED
+
+
+_FACES: Final = (Status.EXPIRED, Status.CANCELLED)
+"""Where money that came all the same has a face of its own."""
+
+
+def _all_gone_back(session: Session) -> bool:
+    return 0 < session.sum("received") == session.sum("refunded")
+
+
+def _to_pay_back(session: Session) -> Mongo:
+    """What is due back, or was asked to be given back though it has paid for orders."""
+    own = (p for p in session.payments if p.received and p.currency == session.currency)
+    return sum(max(p.refund_due, p.refund.amount if p.refund else 0) for p in own)
+
+
+def _money(session: Session) -> str:
+    """What has become of money, in a word; the sums are in the page."""
+    if session.status in _FACES and session.sum("held"):
+        return "held"
+    if session.status is not Status.PENDING and _to_pay_back(session):
+        return "to_pay_back"
+    return "paid_back" if session.sum("refunded") else ""
 
 
 def status_json(session: Session) -> str:
@@ -125,6 +163,7 @@ def status_json(session: Session) -> str:
             "amount": format_tugrik(session.amount),
             "expires_at": _rfc3339(session.expires_at),
             "orders": [order.id for order in session.orders],
+            **({"money": word} if (word := _money(session)) else {}),
         },
         separators=(",", ":"),
     )
@@ -132,7 +171,8 @@ def status_json(session: Session) -> str:
 
 def _snapshot(session: Session) -> str:
     """What must be equal in a later status for this page to be still right."""
-    return " ".join([session.status.value, *sorted(name.value for name in session.exceptions)])
+    words = [session.status.value, *sorted(name.value for name in session.exceptions), _money(session)]
+    return " ".join(filter(None, words))
 
 
 def _rfc3339(at: Micros) -> str:

@@ -41,6 +41,19 @@ def plain(text: str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    """A text that people will read in a list, on a terminal too."""
+    if not plain(text).isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _lines(text: str) -> str:
+    if not plain(text).replace("\n", "").isprintable():
+        raise ValueError("must be lines of printable characters")
+    return text
+
+
 def _money(value: Any) -> Decimal:  # noqa: ANN401 - whatever was sent
     try:
         return tugrik(parse_tugrik(value))
@@ -131,6 +144,13 @@ ProductId: TypeAlias = Annotated[str, StringConstraints(strict=True, min_length=
 Code: TypeAlias = Annotated[str, StringConstraints(strict=True, max_length=100), _text]
 Title: TypeAlias = Annotated[str, StringConstraints(strict=True, max_length=300), _text]
 Description: TypeAlias = Annotated[str, StringConstraints(strict=True, max_length=255), _text]
+Reference: TypeAlias = Annotated[
+    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=255), AfterValidator(_one_line)
+]
+Note: TypeAlias = Annotated[str, StringConstraints(strict=True, max_length=1000), AfterValidator(_lines)]
+Name: TypeAlias = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=100), AfterValidator(_one_line)
+]
 Quantity: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 ExpiresIn: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=2_592_000)]
 CacheSeconds: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=86_400)]

@@ -32,43 +32,10 @@ MOST_ITEMS: Final = 200
 """Lines of one cart."""
 
 
-class _Taken(BaseModel):
+class Taken(BaseModel):
+    """What is sent to us: strict, and never repeated in a refusal."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class OpenItem(_Taken):
-    """One line of the cart."""
-
-    shop_id: ShopId
-    product_id: ProductId
-    title: Title = ""
-    quantity: Quantity
-    unit_price: Money
-    options: JsonObject = {}
-
-
-class OpenDiscount(_Taken):
-    """An amount off; on one product where `product_id` is given, else spread over all shops."""
-
-    code: Code = ""
-    amount: Money
-    product_id: ProductId | None = None
-
-
-class SessionOpen(_Taken):
-    """A checkout to open. `amount` is whole tugrik and equals items - discount + shipping_amount."""
-
-    user_id: Id
-    amount: Money
-    items: Annotated[tuple[OpenItem, ...], Field(max_length=MOST_ITEMS)] = ()
-    discount: OpenDiscount | None = None
-    shipping: JsonObject = {}
-    shipping_amount: Money = tugrik(0)
-    metadata: JsonObject = {}
-    description: Description = ""
-    expires_in: ExpiresIn | None = None
-    cache_seconds: CacheSeconds | None = None
-    return_url: WebAddress | None = None
 
     @classmethod
     def parse(cls, values: object) -> Self:
@@ -83,7 +50,42 @@ class SessionOpen(_Taken):
             raise invalid(wrong.errors(include_url=False, include_input=False, include_context=False)) from None
 
 
-def body_digest(body: SessionOpen) -> str:
+class OpenItem(Taken):
+    """One line of the cart."""
+
+    shop_id: ShopId
+    product_id: ProductId
+    title: Title = ""
+    quantity: Quantity
+    unit_price: Money
+    options: JsonObject = {}
+
+
+class OpenDiscount(Taken):
+    """An amount off; on one product where `product_id` is given, else spread over all shops."""
+
+    code: Code = ""
+    amount: Money
+    product_id: ProductId | None = None
+
+
+class SessionOpen(Taken):
+    """A checkout to open. `amount` is whole tugrik and equals items - discount + shipping_amount."""
+
+    user_id: Id
+    amount: Money
+    items: Annotated[tuple[OpenItem, ...], Field(max_length=MOST_ITEMS)] = ()
+    discount: OpenDiscount | None = None
+    shipping: JsonObject = {}
+    shipping_amount: Money = tugrik(0)
+    metadata: JsonObject = {}
+    description: Description = ""
+    expires_in: ExpiresIn | None = None
+    cache_seconds: CacheSeconds | None = None
+    return_url: WebAddress | None = None
+
+
+def body_digest(body: Taken) -> str:
     """What makes two bodies the same: their values, however they were spelled, without those left at a default."""
     values = body.model_dump(mode="json", exclude_defaults=True)
     return sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

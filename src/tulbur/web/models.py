@@ -8,7 +8,9 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from tulbur.core.refund import RefundState, RefundWay
 from tulbur.core.session import ExceptionName, Status
+from tulbur.ports import Disposition
 
 Amount: TypeAlias = Annotated[
     Decimal,
@@ -61,6 +63,23 @@ class Invoice(_Shape):
     links: tuple[Link, ...]
 
 
+class Refund(_Shape):
+    """Money on its way back: `by` decided it, `reference` is what a person paid it back with."""
+
+    amount: Amount
+    way: Annotated[RefundWay, Field(description="qpay: the whole of a card payment; person: somebody pays it back")]
+    state: Annotated[
+        RefundState,
+        Field(
+            description="decided: nobody is at it; requested; unconfirmed: QPay was asked, and does not show it; done"
+        ),
+    ]
+    by: str
+    requested_at: datetime
+    reference: str | None
+    note: str
+
+
 class Payment(_Shape):
     """Money QPay reported. Once received, it is split over ordered, refund_due, refunded and held."""
 
@@ -75,6 +94,33 @@ class Payment(_Shape):
     refund_due: Amount
     refunded: Amount
     held: Amount
+    refunds: tuple[Refund, ...]
+    assigned_by: Annotated[str | None, Field(description="who gave it to this session; QPay shows it elsewhere")]
+
+
+class ListedPayment(_Shape):
+    """A payment on the list of work; with `amount` null only its id is known yet, from a callback."""
+
+    id: str
+    disposition: Annotated[Disposition | None, Field(description="what has to be decided; null: nothing any more")]
+    session_id: str | None
+    hinted_session_id: Annotated[str | None, Field(description="the session its callback named, which is not stored")]
+    invoice_id: str | None
+    amount: Amount | None
+    currency: str
+    status: str
+    method: str
+    wallet: str
+    seen_at: datetime
+    paid_at: datetime | None
+    ordered: Amount
+    refund_due: Amount
+    refunded: Amount
+    held: Amount
+    closed_at: datetime | None
+    reference: str | None
+    note: str
+    closed_by: str | None
 
 
 class Order(_Shape):
@@ -154,6 +200,7 @@ class Stats(_Shape):
     created_24h: int
     orders: int
     refund_due: RefundDue
+    unmatched: Annotated[int, Field(description="payments without a session that nobody has closed")]
     loads: dict[str, int]
     fallback_rate: Annotated[
         float | None,

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from tulbur.web.intake import SessionOpen
 from tulbur.web.models import Problem
+from tulbur.web.money_intake import Assign, Close, RefundRequest, Review
 from tulbur.web.problems import MEDIA_TYPE
 
 API_VERSION: Final = "1"
@@ -19,21 +20,23 @@ API_VERSION: Final = "1"
 
 _SCHEMAS: Final = "#/components/schemas/"
 
-BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}SessionOpen"}}},
-    }
-}
-"""The body of `POST /v1/sessions`, which is read by our own hand."""
+
+def body(name: str) -> dict[str, Any]:
+    """The body of a route, which is read by our own hand."""
+    content = {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{name}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
 
 _DESCRIPTION: Final = """Turns every paid QPay invoice into exactly one set of orders.
 
 JSON in snake_case, times as RFC 3339 in UTC, money as decimal text in tugrik ("50000.00"). Errors are RFC 9457 problems
 with a stable `code`. Lists are `{"items": […], "next_cursor": "…"|null}`."""
 
+_TAKEN: Final = (SessionOpen, Review, RefundRequest, Assign, Close)
+
 _TAGS: Final = (
     {"name": "sessions", "description": "Checkouts, from cart to orders."},
+    {"name": "money", "description": "What people decide about money: orders, refunds, whose it is."},
     {"name": "orders", "description": "What each shop is to deliver."},
     {"name": "events", "description": "The history of all sessions, for readers that follow it."},
     {"name": "operations", "description": "Health and counts."},
@@ -75,7 +78,8 @@ def document(app: FastAPI, server: str) -> dict[str, Any]:
         servers=[{"url": server}],
     )
     _, ours = models_json_schema(
-        [(SessionOpen, "validation"), (Problem, "serialization")], ref_template=_SCHEMAS + "{model}"
+        [*((taken, "validation") for taken in _TAKEN), (Problem, "serialization")],
+        ref_template=_SCHEMAS + "{model}",
     )
     schemas = found["components"]["schemas"] | ours["$defs"]
     found["components"]["schemas"] = {

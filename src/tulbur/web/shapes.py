@@ -12,6 +12,7 @@ from typing import Any, Final, overload
 import segno
 
 from tulbur.core import orders as core_orders
+from tulbur.core import refund as core_refund
 from tulbur.core import session as core
 from tulbur.core.session import InvoiceState, Micros, Status
 from tulbur.links import Links
@@ -29,6 +30,7 @@ from tulbur.web.models import (
     Page,
     Payment,
     Problem,
+    Refund,
     RefundDue,
     Session,
     Stats,
@@ -48,11 +50,13 @@ __all__ = [
     "Page",
     "Payment",
     "Problem",
+    "Refund",
     "RefundDue",
     "Session",
     "SessionOpen",
     "Stats",
     "StoredOrder",
+    "as_time",
     "body_digest",
     "event_shape",
     "open_request",
@@ -89,11 +93,11 @@ def session_shape(session: core.Session, links: Links, *, draw_qr: bool = True) 
         metadata=dict(session.metadata),
         description=session.description,
         return_url=session.return_url,
-        created_at=_time(session.created_at),
-        expires_at=_time(session.expires_at),
-        paid_at=_time(session.paid_at),
-        cancelled_at=_time(session.cancelled_at),
-        last_check_at=_time(session.last_check_at),
+        created_at=as_time(session.created_at),
+        expires_at=as_time(session.expires_at),
+        paid_at=as_time(session.paid_at),
+        cancelled_at=as_time(session.cancelled_at),
+        last_check_at=as_time(session.last_check_at),
         checkout_url=links.checkout_url(session.id),
         invoice=_invoice(session, draw_qr=draw_qr),
         payments=tuple(_payment(payment) for payment in session.payments),
@@ -153,11 +157,25 @@ def _payment(payment: core.Payment) -> Payment:
         status=payment.status,
         method=payment.method,
         wallet=payment.wallet,
-        seen_at=_time(payment.seen_at),
+        seen_at=as_time(payment.seen_at),
         ordered=tugrik(payment.ordered),
         refund_due=tugrik(payment.refund_due),
         refunded=tugrik(payment.refunded),
         held=tugrik(payment.held),
+        refunds=tuple(_refund(refund) for refund in payment.refunds),
+        assigned_by=payment.assigned_by or None,
+    )
+
+
+def _refund(refund: core_refund.Refund) -> Refund:
+    return Refund(
+        amount=tugrik(refund.amount),
+        way=refund.way,
+        state=refund.state,
+        by=refund.by,
+        requested_at=as_time(refund.at),
+        reference=refund.reference or None,
+        note=refund.note,
     )
 
 
@@ -178,7 +196,7 @@ def _order(order: core_orders.Order) -> dict[str, Any]:
         "shipping_amount": tugrik(order.shipping_amount),
         "currency": order.currency,
         "items": tuple(_item(item) for item in order.items),
-        "created_at": _time(order.created_at),
+        "created_at": as_time(order.created_at),
     }
 
 
@@ -189,7 +207,7 @@ def event_shape(numbered: NumberedEvent) -> Event:
         id=event.id,
         type=event.type,
         session_id=numbered.session_id,
-        at=_time(event.at),
+        at=as_time(event.at),
         data=dict(event.data),
     )
 
@@ -204,6 +222,7 @@ def stats_shape(stats: StoreStats, *, with_rate: bool) -> Stats:
         created_24h=stats.created_24h,
         orders=stats.orders,
         refund_due=RefundDue(count=stats.refund_due_count, amount=tugrik(stats.refund_due)),
+        unmatched=stats.unmatched,
         loads=loads,
         fallback_rate=_fallback_rate(loads) if with_rate else None,
         checks_due=stats.checks_due,
@@ -218,8 +237,9 @@ def _fallback_rate(loads: Mapping[str, int]) -> float | None:
 
 
 @overload
-def _time(at: Micros) -> datetime: ...
+def as_time(at: Micros) -> datetime: ...
 @overload
-def _time(at: None) -> None: ...
-def _time(at: Micros | None) -> datetime | None:
+def as_time(at: None) -> None: ...
+def as_time(at: Micros | None) -> datetime | None:
+    """A stored time as its readers see it."""
     return None if at is None else _EPOCH + timedelta(microseconds=at)

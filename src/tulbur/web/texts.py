@@ -49,6 +49,12 @@ class Texts:
     cancelled: str
     cancelled_hint: str
     money_kept: str
+    held: str
+    held_hint: str
+    returning: str
+    returning_hint: str
+    returned: str
+    returned_hint: str
     underpaid: str
     received: str
     missing: str
@@ -102,6 +108,15 @@ MN: Final = Texts(
     cancelled="Төлбөр цуцлагдсан",
     cancelled_hint="Энэ төлбөрийг одоо төлөх шаардлагагүй. Төлчихсөн бол мөнгө тань алга болохгүй, энд харагдана.",
     money_kept="Энэ мөнгө бүртгэгдсэн. Захиалгад тань тооцох эсвэл буцаан олгохыг дэлгүүр шийднэ.",
+    held="Дэлгүүр таны төлбөрийг шалгаж байна",
+    held_hint=(
+        "Мөнгө тань хожуу орж ирсэн тул захиалга хараахан баталгаажаагүй. Дэлгүүр захиалгыг тань "
+        "баталгаажуулах эсвэл мөнгийг буцаан олгоно. Дахин төлөх шаардлагагүй."
+    ),
+    returning="Таны мөнгийг буцаан олгоно",
+    returning_hint="Захиалга баталгаажаагүй. Мөнгө дансанд тань орох хүртэл хэд хоног болж магадгүй.",
+    returned="Таны мөнгийг буцаан олгосон",
+    returned_hint="Мөнгө дансанд тань хэд хоногийн дотор орно. Ороогүй бол дэлгүүртэй холбогдоно уу.",
     underpaid="Төлбөр дутуу байна",
     received="Хүлээн авсан",
     missing="Дутуу дүн",
@@ -158,6 +173,15 @@ EN: Final = Texts(
     cancelled="This payment was cancelled",
     cancelled_hint="There is nothing to pay any more. If you have paid, your money is not lost: it shows up here.",
     money_kept="This money is on record. The shop will count it towards your order or pay it back.",
+    held="The shop is checking your payment",
+    held_hint=(
+        "Your money came too late, so your order is not confirmed yet. The shop will confirm it "
+        "or pay the money back. Please do not pay again."
+    ),
+    returning="Your money will be paid back",
+    returning_hint="Your order is not confirmed. It may take some days until the money is on your account.",
+    returned="Your money was paid back",
+    returned_hint="It may take some days until it is on your account. If it does not come, contact the shop.",
     underpaid="Part of the amount is missing",
     received="Received",
     missing="Missing",

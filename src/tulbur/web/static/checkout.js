@@ -40,9 +40,9 @@
 
   function apply(status) {
     if (over) return;
-    const snapshot = [status.status, ...status.exceptions].join(" ");
+    const snapshot = [status.status, ...status.exceptions, status.money].filter(Boolean).join(" ");
     if (note.textContent === text.offline) say("");
-    if (status.status === "PAID" && !status.exceptions.length) {
+    if (status.status === "PAID" && !status.exceptions.length && !status.money) {
       const orders = document.getElementById("orders");
       orders.textContent = "";
       for (const id of status.orders) orders.appendChild(document.createElement("li")).textContent = id;
