@@ -364,6 +364,9 @@ class Cache(Protocol):
 
     async def drop(self, session_id: str) -> None: ...
 
+    async def flush(self) -> bool:
+        """Forget every session of ours and nothing else; False when some may be left."""
+
     async def ping(self) -> bool: ...
 
 

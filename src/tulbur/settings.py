@@ -20,7 +20,6 @@ SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 LATER: Final = (
     "webhook_url",
     "webhook_secret",
-    "sweep",
     "retention_days",
     "late_days",
     "group_commit",
@@ -97,6 +96,7 @@ class Settings(BaseSettings):
     # Other values belong to later releases; refused, since a shop that set one would rely on it.
     late_payments: Literal["accept"] = "accept"
     expired_invoices: Literal["keep"] = "keep"
+    sweep: Literal["daily", "off"] = "daily"
     trusted_proxies: str = ""
     seed_api: Literal["off", "on"] = "off"
     seed_api_trusted_networks: str = ""
@@ -107,7 +107,6 @@ class Settings(BaseSettings):
     # Of later releases, and without effect; known so that whoever sets one can be told.
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
-    sweep: SecretStr | None = None
     retention_days: SecretStr | None = None
     late_days: SecretStr | None = None
     group_commit: SecretStr | None = None

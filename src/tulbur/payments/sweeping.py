@@ -218,3 +218,12 @@ async def _due(desk: Desk, *, started_at: Micros, back: bool) -> sweeping.Window
     last = sweeping.Last(newest[0].started_at, newest[0].complete) if newest else None
     until = await desk.store.swept_until()
     return sweeping.due(desk.clock(), until=until, last=last, started_at=started_at, back=back)
+
+
+async def recover(desk: Desk, since: Micros) -> tuple[list[SweepRun], bool]:
+    """After a restore or a failover: forget what is cached, and sweep everything since; False when the cache kept some.
+
+    What is cached may be newer than the database now, and is nothing that happened.
+    """
+    emptied = await desk.cache.flush()
+    return await sweep(desk, since, desk.clock(), RECOVER), emptied
