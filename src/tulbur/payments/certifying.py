@@ -29,6 +29,7 @@ SEEN_WITHIN: Final = DAY
 class _Left:
     questions: int = MOST_ASKED
     ids: set[str] = field(default_factory=set)
+    foreign_invoices: set[str] = field(default_factory=set)
 
 
 async def prove(desk: Desk, start: Micros, end: Micros) -> Certificate:
@@ -63,6 +64,9 @@ async def _listed(desk: Desk, certificate: Certificate, left: _Left, seen: SeenP
 
 
 async def _without_session(desk: Desk, certificate: Certificate, left: _Left, seen: SeenPayment) -> None:
+    if seen.invoice_id in left.foreign_invoices:
+        certificate.is_foreign(seen)
+        return
     kept = await desk.store.unmatched_payment(seen.id)
     if left.questions <= 0:
         certificate.trouble = certificate.trouble or f"more than {MOST_ASKED} questions: ask for a shorter time"
@@ -75,6 +79,7 @@ async def _without_session(desk: Desk, certificate: Certificate, left: _Left, se
         return
     if found.whose is Whose.FOREIGN:
         certificate.is_foreign(seen)
+        left.foreign_invoices.add(found.payment.invoice_id)
     elif found.session is not None:
         certificate.differs(seen.id, "not recorded here", found.session.id)
     elif kept is not None and kept.amount is not None:

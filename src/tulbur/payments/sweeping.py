@@ -56,6 +56,7 @@ class Found:
     settled_ids: list[str] = field(default_factory=list)
     unmatched_ids: list[str] = field(default_factory=list)
     unknown_left: int = MOST_UNKNOWN
+    foreign_invoices: set[str] = field(default_factory=set)
 
     def as_json(self) -> dict[str, Any]:
         counts = ("listed", "no_money", "known", "settled", "waiting", "gone", "unclear", "foreign", "failed")
@@ -141,6 +142,7 @@ async def _one(desk: Desk, found: Found, seen: SeenPayment) -> None:
         await _told(desk, found, belongs, belongs.session)
     elif belongs.whose is Whose.FOREIGN:
         found.foreign += 1
+        found.foreign_invoices.add(belongs.payment.invoice_id)
     else:
         await _unmatched(desk, found, belongs)
 
@@ -154,6 +156,8 @@ async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | Non
     session = await desk.store.by_invoice(seen.invoice_id) if seen.invoice_id else None
     if session is not None:
         return Belonging(Whose.OURS, seen, session)
+    if seen.invoice_id in found.foreign_invoices:
+        return Belonging(Whose.FOREIGN, seen)
     found.unknown_left -= 1
     if found.unknown_left < 0:
         found.failed += 1
