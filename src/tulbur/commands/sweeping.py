@@ -99,14 +99,13 @@ def run_shape(run: SweepRun) -> dict[str, Any]:
 
 
 def print_sweep(found: Mapping[str, Any]) -> None:
-    names = ("listed", "known", "settled", "waiting", "foreign", "gone", "unclear", "failed")
-    table = Table("from (Ulaanbaatar)", "to", *names, "seen")
-    for run in found["runs"]:
-        table.add_row(run["start"], run["end"], *(str(run[name]) for name in names), run["seen"])
+    table = Table("payments", "count")
+    for name in ("listed", "known", "settled", "waiting", "foreign", "gone", "unclear", "no_money", "failed"):
+        table.add_row(name.replace("_", " "), str(sum(run[name] for run in found["runs"])))
     out.print(table)
     for run in found["runs"]:
-        if run["trouble"]:
-            out.print(f"not all was seen: {run['trouble']}", markup=False)
+        seen = f"not all was seen: {run['trouble']}" if run["trouble"] else "all was seen"
+        out.print(f"{run['start']} to {run['end']}: {seen}", markup=False)
         for id_ in run["unmatched_ids"]:
             out.print(f"payment {id_} has no session here: its money is found, its cart is not", markup=False)
     if found.get("cache_emptied") is False:
@@ -146,10 +145,11 @@ def _amounts(sums: Sums) -> dict[str, Any]:
 def print_certificate(shape: Mapping[str, Any]) -> None:
     out.print(f"{shape['day']}, Asia/Ulaanbaatar: {shape['payments']} payments listed", markup=False)
     names = ("listed", "ordered", "refund_due", "refunded", "held", "unmatched", "foreign")
-    table = Table("currency", *(name.replace("_", " ") for name in names), "")
-    for currency, sums in shape["currencies"].items():
-        mark = "[green]balances[/green]" if sums["balances"] else "[red]does not balance[/red]"
-        table.add_row(currency, *(sums[name] for name in names), mark)
+    table = Table("", *shape["currencies"])
+    for name in names:
+        table.add_row(name.replace("_", " "), *(sums[name] for sums in shape["currencies"].values()))
+    balances = ("yes" if sums["balances"] else "no" for sums in shape["currencies"].values())
+    table.add_row("balances", *balances)
     out.print(table)
     for difference in shape["differences"][:SHOWN]:
         where = f" (session {difference['where']})" if difference["where"] else ""
