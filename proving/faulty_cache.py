@@ -82,6 +82,10 @@ class FaultyBackend:
         await self._host.may_go_on()
         await self._shelf.backend.delete(key)
 
+    async def flush(self) -> None:
+        await self._host.may_go_on()
+        await self._shelf.backend.flush()
+
     async def _trouble(self, fault: Fault | None) -> None:
         if fault is Fault.CACHE_ERROR:
             self._faults.count(fault)

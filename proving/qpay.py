@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from tulbur.core.session import SECOND, Micros
 from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
-from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest
+from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest, PaymentPage
+
+PAGE_ROWS = 100
+"""Rows of one page of the list."""
 
 
 @dataclass
@@ -77,6 +81,14 @@ class SmallQPay:
     async def get_payment(self, payment_id: str) -> SeenPayment | None:
         await self._called("get_payment")
         return next((p for bill in self.bills.values() for p in bill.seen() if p.id == payment_id), None)
+
+    async def list_payments(self, start: Micros, end: Micros, page: int = 1) -> PaymentPage:
+        await self._called("list_payments")
+        seconds = range(start // SECOND, end // SECOND + 1)
+        shown = [p for bill in self.bills.values() for p in bill.seen() if (p.paid_at or 0) // SECOND in seconds]
+        shown.sort(key=lambda p: (p.paid_at, p.id))
+        rows = shown[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
+        return PaymentPage(payments=tuple(rows), complete=True, more=len(rows) == PAGE_ROWS, total=len(shown))
 
     async def refund_payment(self, payment_id: str, note: str) -> GivingBack:  # noqa: ARG002 - it tells nobody
         await self._called("refund_payment")

@@ -138,6 +138,25 @@ async def test_the_old_shops_values_are_misses_and_left_alone(url: str, opened: 
     assert await raw.hget(cache_key("a-hash"), "field") == b"value"
 
 
+async def test_emptying_takes_nothing_of_the_old_shops(url: str, opened: Opened) -> None:
+    cache, _ = opened.cache(opened.backend(url))
+    raw = opened.raw(url)
+    theirs = {
+        "payment-session:old": b'{"cart": []}',
+        "payment-session:exported": b' {"cart": []}',
+        "payment-session:other": b"\x00",
+        "session:S-1": b"\x01 not under our name",
+    }
+    for key, value in theirs.items():
+        await raw.set(key, value)
+    await raw.hset("payment-session:hash", "a", "b")
+    await cache.put(sample())
+    assert await cache.flush()
+    assert await raw.get(cache_key("S-1")) is None
+    assert {key: await raw.get(key) for key in theirs} == theirs
+    assert await raw.hget("payment-session:hash", "a") == b"b"
+
+
 async def test_what_stands_under_our_own_sessions_id_is_replaced(url: str, opened: Opened) -> None:
     cache, errors = opened.cache(opened.backend(url))
     raw = opened.raw(url)

@@ -533,6 +533,57 @@ def export_redis(
         raise typer.Exit(1)
 
 
+@app.command()
+def sweep(
+    start: Annotated[str, typer.Option("--from", help="Such as 2026-11-23 or 2026-11-23T14:30, in Ulaanbaatar.")],
+    end: Annotated[str, typer.Option("--to", help="The same; not in it.")],
+    as_json: Json = False,
+) -> None:
+    """Compare QPay's payment list with our records and settle what is missing; exit 1 when not all was seen."""
+    from tulbur.commands import sweeping  # noqa: PLC0415
+
+    _swept(_with_tulbur(lambda t: sweeping.sweep(t, start, end)), as_json=as_json)
+
+
+@app.command()
+def recover(
+    since: Annotated[str, typer.Option(help="When the backup was made, or a little before; in Ulaanbaatar.")],
+    as_json: Json = False,
+) -> None:
+    """After a restore or a failover: empty our cache, sweep the time since, name the money whose session is gone."""
+    from tulbur.commands import sweeping  # noqa: PLC0415
+
+    _swept(_with_tulbur(lambda t: sweeping.recover(t, since)), as_json=as_json)
+
+
+def _swept(found: Mapping[str, Any], *, as_json: bool) -> None:
+    from tulbur.commands import sweeping  # noqa: PLC0415
+
+    if as_json:
+        _print_json(found)
+    else:
+        sweeping.print_sweep(found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prove(
+    day: Annotated[str, typer.Option(help="A day in Ulaanbaatar, such as 2026-11-23.")],
+    as_json: Json = False,
+) -> None:
+    """The certificate of a day: QPay's list against our records, to the möngö; exit 1 when it does not balance."""
+    from tulbur.commands import sweeping  # noqa: PLC0415
+
+    found = sweeping.certificate_shape(day, _with_tulbur(lambda t: sweeping.prove(t, day)))
+    if as_json:
+        _print_json(found)
+    else:
+        sweeping.print_certificate(found)
+    if not found["proven"]:
+        raise typer.Exit(1)
+
+
 def _moved(found: Mapping[str, Any], *, as_json: bool) -> None:
     from tulbur.commands import moving  # noqa: PLC0415
 

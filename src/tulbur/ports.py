@@ -214,6 +214,9 @@ class Store(Protocol):
     async def owner_of(self, id_: str) -> str | None:
         """The id of the session that an invoice number of ours, or an event, belongs to."""
 
+    async def by_sender(self, sender_invoice_no: str) -> Session | None:
+        """The session one of whose attempts has this number, whether its invoice's id is known or not."""
+
     async def order(self, order_id: str) -> tuple[str, Order] | None:
         """The order and the id of its session."""
 
@@ -366,6 +369,9 @@ class Cache(Protocol):
 
     async def drop(self, session_id: str) -> None: ...
 
+    async def flush(self) -> bool:
+        """Forget every session of ours and nothing else; False when some may be left."""
+
     async def ping(self) -> bool: ...
 
 
@@ -400,6 +406,21 @@ class GivingBack(StrEnum):
     NOT_FOUND = "not_found"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentPage:
+    """A page of `list_payments`: `complete` when its every row was read, `more` when a page may follow.
+
+    `total` is how many rows QPay says the whole list has, None where it does not say. A page that took several
+    `requests` is not one moment's truth.
+    """
+
+    payments: tuple[SeenPayment, ...]
+    complete: bool
+    more: bool
+    total: int | None = None
+    requests: int = 1
+
+
 class Provider(Protocol):
     """QPay. Every method raises ProviderUnavailable when it got no answer and ProviderRefused for a key."""
 
@@ -422,6 +443,9 @@ class Provider(Protocol):
     async def check(self, invoice_id: str) -> InvoiceAnswer: ...
 
     async def get_payment(self, payment_id: str) -> SeenPayment | None: ...
+
+    async def list_payments(self, start: Micros, end: Micros, page: int = 1) -> PaymentPage:
+        """A page, counted from 1, of all payments on our invoice code between two seconds, both of them in it."""
 
     async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
         """Give the whole of a card payment back; never to be repeated when no answer came."""

@@ -20,10 +20,7 @@ from tulbur.errors import SettingsError
 
 SCOPES: Final = frozenset({"read", "write", "refund", "admin"})
 
-LATER: Final = (
-    "sweep",
-    "group_commit",
-)
+LATER: Final = ("group_commit",)
 """Settings of later releases."""
 
 MOST_WEBHOOK_KEYS: Final = 10
@@ -109,6 +106,7 @@ class Settings(BaseSettings):
     session_expiry_seconds: int = Field(default=1800, ge=1, le=2_592_000)
     late_payments: Literal["accept", "review"] = "accept"
     expired_invoices: Literal["keep", "cancel"] = "keep"
+    sweep: Literal["daily", "off"] = "daily"
     trusted_proxies: str = ""
     seed_api: Literal["off", "on"] = "off"
     seed_api_trusted_networks: str = ""
@@ -120,8 +118,7 @@ class Settings(BaseSettings):
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
     webhook_allow_private: Literal["off", "on"] = "off"
-    # Of later releases, and without effect; known so that whoever sets one can be told.
-    sweep: SecretStr | None = None
+    # Of a later release, and without effect; known so that whoever sets it can be told.
     group_commit: SecretStr | None = None
     retention_days: int = Field(default=30, ge=1, le=3650)
     late_days: int = Field(default=90, ge=1, le=3650)

@@ -34,7 +34,7 @@ from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
 from tulbur.web.seed_parts import SeedParts
 from tulbur.web.shapes import session_shape
-from tulbur.worker import Cleaner, Deliverer, Follower, Replayer, Worker
+from tulbur.worker import Cleaner, Deliverer, Follower, Replayer, Sweeper, Worker
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
@@ -143,6 +143,7 @@ class Tulbur(Decisions):
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
         self.keep = Keep(retention_days=settings.retention_days, late_days=settings.late_days)
         self.cleaner = Cleaner(self.payments, self.keep, owner=owner) if worker else None
+        self.sweeper = Sweeper(self.payments, owner=owner) if worker and settings.sweep == "daily" else None
         self.replayer = Replayer(self.payments, self.spool) if self.spool else None
         old_shop = settings.old_shop()
         self._seed = SeedParts.of(old_shop, now) if old_shop else None
@@ -226,13 +227,13 @@ class Tulbur(Decisions):
         if self.shop is not None:
             await self.shop.start()
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
-        loops = (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner)
+        loops = (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner, self.sweeper)
         self._tasks += [asyncio.create_task(loop.run(), name=f"tulbur-{type(loop).__name__}") for loop in loops if loop]
 
     async def stop(self) -> None:
         """Finish what is being settled, then close everything; safe to call twice."""
         self._stopping.set()
-        for loop in (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner):
+        for loop in (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner, self.sweeper):
             if loop is not None:
                 loop.stop()
         self.live.close()

@@ -1,4 +1,4 @@
-"""The loops behind the callbacks: due looks, events and the shop, the old shop's Redis, the spool, retention."""
+"""The loops behind the callbacks: due looks, events and the shop, the old Redis, the spool, retention, sweeps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 
 from tulbur.core.session import SECOND, Micros, Session
 from tulbur.errors import StoreUnavailable, TulburError
-from tulbur.payments import Payments
+from tulbur.payments import Payments, matching, sweeping
 from tulbur.payments.cleaning import Cleaned, Keep, clean
 from tulbur.payments.delivering import Chance, Delivered, deliver
 from tulbur.payments.following import follow, unmatched_of
 from tulbur.payments.spooling import replay
-from tulbur.ports import ANSWERED, NumberedEvent, Shop, Spool, Spooled
+from tulbur.ports import ANSWERED, NumberedEvent, Shop, Spool, Spooled, Unmatched
 
 BATCH: Final = 20
 """Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
@@ -37,6 +37,9 @@ FOLLOW_SHARE: Final = 9
 """A pause is at least so many times as long as the reading before it took: Redis is the shop's, too."""
 
 FOLLOW_LEASE_SECONDS: Final = 30.0
+
+SWEEP_SECONDS: Final = 5.0
+"""How often it is asked whether a sweep is due; an outage of QPay's lasts longer."""
 
 REPLAYED: Final = 100
 """Spooled callbacks read at once."""
@@ -101,9 +104,10 @@ class Worker:
         """One round; True when a full batch was found, so that more may be waiting."""
         # Looks first: money must not wait for an outbox in trouble.
         looked = await self._looks()
+        matched = await self._unmatched()
         # Without a shop to tell, whoever wants events reads them, and nobody is kept waiting for.
         numbered = await self._desk.store.publish(EVENTS, deliver=False) if self._publishing else 0
-        return numbered == EVENTS or looked == BATCH
+        return numbered == EVENTS or BATCH in (looked, matched)
 
     async def _looks(self) -> int:
         # Claiming is a write: while QPay does not answer, due sessions stay unclaimed.
@@ -123,6 +127,24 @@ class Worker:
                 _log.warning("a look failed", extra={"session_id": session.id, "error": error.message})
             except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
                 _log.exception("a look failed", extra={"session_id": session.id})
+
+    async def _unmatched(self) -> int:
+        if not self._desk.provider.answering():
+            return 0
+        due = await self._desk.store.unmatched_due(self._desk.clock(), BATCH)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._match(row, at_once) for row in due))
+        return len(due)
+
+    async def _match(self, row: Unmatched, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
+            try:
+                await matching.look(self._desk, row)
+            except TulburError as error:
+                # It is due again when its claim has ended.
+                _log.warning("a payment's look failed", extra={"payment_id": row.payment_id, "error": error.message})
+            except Exception:  # noqa: BLE001 - a defect with one payment must not stop the others
+                _log.exception("a payment's look failed", extra={"payment_id": row.payment_id})
 
 
 class Deliverer:
@@ -276,6 +298,50 @@ class Cleaner:
             await asyncio.wait_for(self._stopping.wait(), CLEANING_PAUSE_SECONDS)
         if self._stopping.is_set():
             raise StoreUnavailable("the process is stopping")
+
+
+class Sweeper:
+    """Sweeps once a day, after a downtime and after QPay's return, until it is told to stop; of many processes one."""
+
+    def __init__(self, payments: Payments, *, owner: str) -> None:
+        self._desk = payments.desk
+        self._owner = owner
+        self._started_at = self._desk.clock()
+        self._away = False
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        pause = SWEEP_SECONDS
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+                return
+            try:
+                await self.once()
+            except TulburError as error:
+                _log.warning("sweeping waits", extra={"error": error.message, "seconds": pause})
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("sweeping failed")
+                pause = LONGEST_PAUSE_SECONDS
+            else:
+                pause = SWEEP_SECONDS
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def once(self) -> None:
+        """Sweep if it is time to; QPay is left alone while it does not answer."""
+        if not self._desk.provider.answering():
+            self._away = True
+            return
+        runs = await sweeping.by_itself(self._desk, self._owner, started_at=self._started_at, back=self._away)
+        for run in runs:
+            level = logging.INFO if run.report["seen"] == "all" else logging.WARNING
+            told = {name: value for name, value in run.report.items() if not isinstance(value, list)}
+            _log.log(level, "swept", extra={"reason": run.reason, **told})
+        if runs and all(run.report["seen"] == "all" for run in runs):
+            self._away = False
 
 
 @dataclass(frozen=True, slots=True)

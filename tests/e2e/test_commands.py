@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,37 @@ async def test_why_and_cleanup_answer_a_person_and_a_script(demo: Demo, env: dic
     assert (dry.returncode, "what a run would do" in dry.stdout) == (0, True), dry.stderr
     done = json.loads((await tulbur("cleanup", "--json", env=env)).stdout)
     assert (done["ok"], done["paid"], done["late"], done["dry_run"]) == (True, 0, 0, False)
+
+
+async def test_a_sweep_settles_and_prove_certifies(demo: Demo, env: dict[str, str], tmp_path: Path) -> None:
+    session = await demo.tulbur.open(user_id="u", amount=100)
+    assert session.invoice is not None
+    await _pay(demo, session.invoice.id)
+    now = datetime.now(UTC)
+    window = ("--from", (now - timedelta(hours=1)).isoformat(), "--to", (now + timedelta(minutes=1)).isoformat())
+    found = await tulbur("sweep", *window, "--json", env=env, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    (run,) = json.loads(found.stdout)["runs"]
+    assert (run["settled"], run["seen"]) == (1, "all")
+    again = await tulbur("sweep", *window, env=env, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "+08:00" in again.stdout
+    day = now.astimezone(timezone(timedelta(hours=8))).date()
+    proof = await tulbur("prove", "--day", day.isoformat(), "--json", env=env, cwd=tmp_path)
+    told = json.loads(proof.stdout)
+    assert proof.returncode == 1
+    assert (told["trouble"], told["differences"]) == ("the day is not over", [])
+    assert told["currencies"]["MNT"] | {"balances": True} == told["currencies"]["MNT"]
+    past = await tulbur("prove", "--day", (day - timedelta(days=2)).isoformat(), env=env, cwd=tmp_path)
+    assert past.returncode == 0, past.stdout
+    restored = await tulbur(
+        "recover", "--since", (now - timedelta(hours=1)).isoformat(), "--json", env=env, cwd=tmp_path
+    )
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert json.loads(restored.stdout)["cache_emptied"]
+    for wrong in (
+        ("sweep", "--from", "x", "--to", "y"),
+        ("prove", "--day", "2026-13-01"),
+        ("recover", "--since", "no"),
+    ):
+        assert (await tulbur(*wrong, env=env, cwd=tmp_path)).returncode == 2

@@ -170,4 +170,5 @@ def test_a_failing_run_is_made_shorter_and_still_breaks_the_same_law() -> None:
     short = shrunk(Recipe(seed), parts)
     assert broken.partition(":")[0] == short.broken.partition(":")[0]
     assert short.trace
-    assert len(short.counts) < len(whole.counts)
+    assert short.recipe.without > whole.recipe.without
+    assert len(short.counts) <= len(whole.counts)

@@ -193,6 +193,7 @@ CURSOR = (NOW + MANY // 2, f"s-{MANY // 2}")
 WORK: dict[str, tuple[Callable[[Store], Awaitable[object]], int]] = {
     "get": (lambda s: s.get("s-77"), 2),
     "by_invoice": (lambda s: s.by_invoice("inv-77"), 2),
+    "by_sender": (lambda s: s.by_sender("TB-s-77"), 2),
     "by_payment": (lambda s: s.by_payment("pay-77"), 2),
     "order": (lambda s: s.order("ord-77"), 2),
     "owner of an invoice number": (lambda s: s.owner_of("TB-s-77"), 2),

@@ -125,6 +125,7 @@ def _reads_of(connection: Connection, work: Callable[[Connection], object]) -> i
 WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "get": (lambda c: reads.get(c, "s-1"), {"tulbur_sessions.PRIMARY"}),
     "by_invoice": (lambda c: reads.by_invoice(c, "inv-s-2"), {"tulbur_invoices_id", "tulbur_sessions.PRIMARY"}),
+    "by_sender": (lambda c: reads.by_sender(c, "TB-s-2"), {"tulbur_invoices_sender", "tulbur_sessions.PRIMARY"}),
     "by_payment": (lambda c: reads.by_payment(c, "pay-2"), {"tulbur_payments.PRIMARY", "tulbur_sessions.PRIMARY"}),
     "order": (lambda c: reads.order(c, "o-1"), {"tulbur_orders.PRIMARY"}),
     "owner of an invoice number": (lambda c: reads.owner_of(c, "TB-s-1"), {"tulbur_invoices.sender_invoice_no"}),

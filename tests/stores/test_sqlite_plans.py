@@ -92,6 +92,7 @@ RECENTLY = NOW + 2900
 WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "get": (lambda c: reads.get(c, "s-1"), {"sqlite_autoindex_tulbur_sessions_1"}),
     "by_invoice": (lambda c: reads.by_invoice(c, "inv-s-2"), {"tulbur_invoices_id"}),
+    "by_sender": (lambda c: reads.by_sender(c, "TB-s-2"), {"tulbur_invoices_sender"}),
     "by_payment": (lambda c: reads.by_payment(c, "pay-2"), {"sqlite_autoindex_tulbur_payments_1"}),
     "history": (lambda c: reads.history(c, "s-3", 200), {"tulbur_events_session"}),
     "unmatched": (lambda c: worklist.unmatched(c, 200), {"tulbur_payments_open"}),

@@ -76,6 +76,9 @@ class Script:
     def by_invoice(self) -> tuple[str]:
         return (f"inv-{self.some_id()}",)
 
+    def by_sender(self) -> tuple[str]:
+        return (f"TB-{self.some_id()}",)
+
     def history(self) -> tuple[str, int]:
         return self.some_id(), self.random.choice((1, 200))
 

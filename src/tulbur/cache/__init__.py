@@ -21,6 +21,9 @@ from tulbur.ports import Clock
 TIMEOUT_SECONDS: Final = 0.25
 """Longest wait for the backend; the database answers sooner than that."""
 
+FLUSH_SECONDS: Final = 600
+"""Longest time for forgetting everything, at an operator's wish."""
+
 FAILURES: Final = 5
 SHORTEST_PAUSE_SECONDS: Final = 1
 LONGEST_PAUSE_SECONDS: Final = 30
@@ -60,6 +63,9 @@ class Backend(Protocol):
 
     async def delete(self, key: str) -> None:
         """Forget a value of ours; what another program keeps there stays."""
+
+    async def flush(self) -> None:
+        """Forget every value of ours; what another program keeps stays."""
 
 
 def cache_key(session_id: str) -> str:
@@ -141,6 +147,16 @@ class SessionCache:
         """Forget a session, if the backend can be reached."""
         if not self._is_left_alone():
             await self._guarded(self._backend.delete(cache_key(session_id)), None)
+
+    async def flush(self) -> bool:
+        """Forget every session; False when the backend failed, and some may be left."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._backend.flush()
+        except Exception:  # noqa: BLE001 - whatever a backend raises
+            self._on_error("error")
+            return False
+        return True
 
     async def _keep(self, session: Session) -> None:
         key = cache_key(session.id)
@@ -256,6 +272,10 @@ class MemoryBackend:
 
     async def delete(self, key: str) -> None:
         self._forget(key)
+
+    async def flush(self) -> None:
+        self._entries.clear()
+        self._bytes = 0
 
     def _live(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)

@@ -179,6 +179,22 @@ class CacheContract:
         assert await cache.get("S-1") is None
         assert errors == []
 
+    async def test_everything_can_be_forgotten(self) -> None:
+        cache, backend, errors = await self.made()
+        for number in range(30):
+            await cache.put(sample(id=f"S-{number}"))
+        assert await cache.flush()
+        assert [await backend.get(cache_key(f"S-{number}")) for number in range(30)] == [None] * 30
+        await cache.put(sample(version=1))
+        assert await cache.get("S-1") == sample(version=1)
+        assert errors == []
+
+    async def test_what_could_not_be_forgotten_is_said(self) -> None:
+        calls: list[str] = []
+        cache, _, errors = await self.made(over=lambda backend: _Raising(backend, calls))
+        assert not await cache.flush()
+        assert errors == ["error"]
+
     async def test_a_raising_backend_is_a_miss_and_soon_left_alone(self) -> None:
         calls: list[str] = []
         cache, _, errors = await self.made(over=lambda backend: _Raising(backend, calls))
@@ -250,6 +266,9 @@ class _Wrapped:
 
     async def delete(self, key: str) -> None:
         await self._after("delete", lambda: self._backend.delete(key))
+
+    async def flush(self) -> None:
+        await self._after("flush", self._backend.flush)
 
     async def _after(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         await self.trouble(name)

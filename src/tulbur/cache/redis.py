@@ -20,12 +20,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from tulbur.cache import EXPORTED, FORMAT
+from tulbur.cache import EXPORTED, FORMAT, cache_key
 
 SECONDS: Final = 0.2
 """Longest wait for a connection, and for one answer; the whole call has SessionCache's own limit."""
 
 MOST_CONNECTIONS: Final = 32
+
+SCANNED: Final = 1000
+"""Keys of any name that Redis looks at for one answer of SCAN."""
 
 # The envelope begins with one byte of format and eight of version, the highest first. Bytes are compared one by one:
 # Lua compares strings in the server's locale.
@@ -108,6 +111,13 @@ class RedisBackend:
 
     async def delete(self, key: str) -> None:
         await self.ask("EVAL", FORGET, 1, key, FORMAT[0])
+
+    async def flush(self) -> None:
+        """Among the keys that may be ours, those that hold a value of ours; each is judged and deleted in one step."""
+        if self._client is None:
+            raise ConnectionError("the cache is stopped")
+        async for key in self._client.scan_iter(match=f"{cache_key('')}*", count=SCANNED):
+            await self.ask("EVAL", FORGET, 1, key, FORMAT[0])
 
     async def ask(self, *command: Any) -> object:  # noqa: ANN401 - whatever a command takes
         """Send one command, which names one key."""

@@ -22,9 +22,10 @@ from tulbur.errors import (
 )
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.following import known
+from tulbur.payments.matching import first_look
 from tulbur.payments.opening import OpenRequest, open_session
 from tulbur.payments.settling import Looked, ask, settle
-from tulbur.ports import Cancelling, Committed, Unmatched
+from tulbur.ports import Cancelling, Committed
 
 CALLBACK_SECONDS: Final = 3.0
 """How long a callback waits for QPay's answer before SUCCESS; the look goes on behind it."""
@@ -34,9 +35,6 @@ MOST_BACKGROUND: Final = 256
 
 REPEAT_SECONDS: Final = 2
 """A repeated callback whose payment does not show yet asks again at most this often; the ladder asks besides."""
-
-UNMATCHED_SECONDS: Final = 30
-"""When a payment without a session is looked at first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,14 +178,7 @@ class Payments:
         self.desk.sink.unmatched(session_id, payment_id)
         if not payment_id:
             return False
-        return await self.desk.store.record_unmatched(
-            Unmatched(
-                payment_id=payment_id,
-                seen_at=now,
-                due_at=now + UNMATCHED_SECONDS * SECOND,
-                hinted_session_id=session_id,
-            )
-        )
+        return await self.desk.store.record_unmatched(first_look(payment_id, now, session_id))
 
     async def _look_within(self, session: Session, seconds: float) -> Session:
         """Ask, but wait only so long: the hint is durable, and the look goes on by itself."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tulbur.qpay.caller import Observer
-from tulbur.qpay.client import PaymentPage, QPay
+from tulbur.qpay.client import QPay
 from tulbur.qpay.texts import describe
 from tulbur.qpay.transport import Timeouts
 
-__all__ = ["Observer", "PaymentPage", "QPay", "Timeouts", "describe"]
+__all__ = ["Observer", "QPay", "Timeouts", "describe"]

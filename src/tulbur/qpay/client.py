@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tulbur.core.session import Micros
 from tulbur.core.settling import InvoiceAnswer, InvoiceSeen, SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderError, ProviderRefused, ProviderUnavailable, SettingsError
-from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest
+from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest, PaymentPage
 from tulbur.qpay import wire
 from tulbur.qpay.breaker import Breaker
 from tulbur.qpay.caller import Caller, Observer, Request
@@ -44,15 +43,6 @@ _GIVEN_BACK: Final[Mapping[str, GivingBack]] = {
 }
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentPage:
-    """A page of `list_payments`: `complete` when its every row was read, `more` when a page may follow."""
-
-    payments: tuple[SeenPayment, ...]
-    complete: bool
-    more: bool
 
 
 class QPay:
@@ -210,7 +200,7 @@ class QPay:
             raise
 
     async def list_payments(self, start: Micros, end: Micros, page: int = 1) -> PaymentPage:
-        """QPay workbook, payment_list: the payments between two points in time, in pages of 100 counted from 1.
+        """QPay workbook, payment_list: the payments of some time, in pages of 100 counted from 1; `end` is in it.
 
         When 100 rows at once are too much for QPay (SYSTEM_BUSY), the page is fetched in smaller parts.
 
@@ -228,7 +218,7 @@ class QPay:
     async def _listed(self, start: Micros, end: Micros, page: int, rows: int) -> PaymentPage:
         parts = wire.PAGE_ROWS // rows
         payments: list[SeenPayment] = []
-        complete = True
+        complete, total = True, None
         for part in range(parts):
             body = wire.list_body(self._invoice_code, start, end, (page - 1) * parts + part + 1, rows)
             asked = Request("payment_list", "POST", "payment/list", body)
@@ -237,12 +227,16 @@ class QPay:
             except ProviderUnavailable:
                 if part == 0:
                     raise
-                return PaymentPage(tuple(payments), complete=False, more=True)
+                return PaymentPage(payments=tuple(payments), complete=False, more=True, requests=part + 1)
             payments += found.payments
             complete = complete and found.readable
+            # A count that is the number of these very rows may be that of the page, and tells nothing.
+            total = total if found.count == found.rows else found.count
             if found.rows < rows:
-                return PaymentPage(tuple(payments), complete=complete, more=False)
-        return PaymentPage(tuple(payments), complete=complete, more=True)
+                return PaymentPage(
+                    payments=tuple(payments), complete=complete, more=False, total=total, requests=part + 1
+                )
+        return PaymentPage(payments=tuple(payments), complete=complete, more=True, total=total, requests=parts)
 
     async def _checked(self, invoice_id: str, number: int) -> wire.Page:
         asked = Request("payment_check", "POST", "payment/check", wire.check_body(invoice_id, number))

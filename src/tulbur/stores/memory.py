@@ -58,6 +58,11 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         await asyncio.sleep(0)
         return self._session(self.data.invoices.get(invoice_id))
 
+    async def by_sender(self, sender_invoice_no: str) -> Session | None:
+        await asyncio.sleep(0)
+        holder = self.data.senders.get(sender_invoice_no)
+        return self._session(holder[0]) if holder else None
+
     async def by_payment(self, payment_id: str) -> Session | None:
         await asyncio.sleep(0)
         row = self.data.payments.get(payment_id)

@@ -98,6 +98,9 @@ class MongoStore:
     async def by_invoice(self, invoice_id: str) -> Session | None:
         return await self._link.read(lambda w: reads.by_invoice(w, invoice_id))
 
+    async def by_sender(self, sender_invoice_no: str) -> Session | None:
+        return await self._link.read(lambda w: reads.by_sender(w, sender_invoice_no))
+
     async def by_payment(self, payment_id: str) -> Session | None:
         return await self._link.read(lambda w: reads.by_payment(w, payment_id))
 

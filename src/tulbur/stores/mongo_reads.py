@@ -31,6 +31,11 @@ async def by_invoice(work: Work, invoice_id: str) -> Session | None:
     return await get(work, found["session_id"]) if found else None
 
 
+async def by_sender(work: Work, sender_invoice_no: str) -> Session | None:
+    found = await work[schema.INVOICES].find_one({"sender_invoice_no": sender_invoice_no}, {"session_id": 1})
+    return await get(work, found["session_id"]) if found else None
+
+
 async def by_payment(work: Work, payment_id: str) -> Session | None:
     found = await work[schema.PAYMENTS].find_one({"_id": documents.payment_id(payment_id)}, {"session_id": 1})
     return await get(work, found["session_id"]) if found and found["session_id"] is not None else None

@@ -20,6 +20,11 @@ _BY_INVOICE: Final = (
     .join(invoices, invoices.c.session_id == sessions.c.id)
     .where(invoices.c.provider == rows.PROVIDER, invoices.c.invoice_id == bindparam("key"))
 )
+_BY_SENDER: Final = (
+    select(*_STORED)
+    .join(invoices, invoices.c.session_id == sessions.c.id)
+    .where(invoices.c.sender_invoice_no == bindparam("key"))
+)
 _BY_PAYMENT: Final = (
     select(*_STORED)
     .join(payments, payments.c.session_id == sessions.c.id)
@@ -33,6 +38,10 @@ def get(connection: Connection, session_id: str) -> Session | None:
 
 def by_invoice(connection: Connection, invoice_id: str) -> Session | None:
     return _one(connection, _BY_INVOICE, invoice_id)
+
+
+def by_sender(connection: Connection, sender_invoice_no: str) -> Session | None:
+    return _one(connection, _BY_SENDER, sender_invoice_no)
 
 
 def by_payment(connection: Connection, payment_id: str) -> Session | None:

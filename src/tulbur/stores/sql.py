@@ -83,6 +83,9 @@ class SqlStore(ABC):
     async def by_invoice(self, invoice_id: str) -> Session | None:
         return await self._read(lambda c: reads.by_invoice(c, invoice_id))
 
+    async def by_sender(self, sender_invoice_no: str) -> Session | None:
+        return await self._read(lambda c: reads.by_sender(c, sender_invoice_no))
+
     async def by_payment(self, payment_id: str) -> Session | None:
         return await self._read(lambda c: reads.by_payment(c, payment_id))
 

@@ -126,6 +126,16 @@ class KeepingContract(Part):
                 assert await store.owner_of(event.id) == "s-1"
             assert await store.owner_of("s-1") is None
 
+    async def test_an_invoice_number_finds_its_session_before_its_id_is_known(self) -> None:
+        async with self.harness.open() as store:
+            stored = await added(store)
+            await added(store, "s-2")
+            assert await store.by_sender("TB-s-1") == stored
+            for other in ("TB-s-1 ", "tb-s-1", "TB-s-", ""):
+                assert await store.by_sender(other) is None
+            known = await won(store, stored, with_qr(stored))
+            assert await store.by_sender("TB-s-1") == known
+
     async def test_an_invoice_of_another_session_is_refused(self) -> None:
         async with self.harness.open() as store:
             first = await invoiced(store)
