@@ -21,7 +21,7 @@ from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-DAYS = 60
+DAYS = 30
 """Virtual days in each test run."""
 
 
