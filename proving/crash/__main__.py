@@ -45,7 +45,7 @@ def _shares(arguments: argparse.Namespace, testbed: Testbed) -> Iterator[Share]:
         for core in range(of):
             yield Share(
                 database,
-                _url(database, testbed),
+                _url(database, testbed, arguments.url),
                 handlers,
                 number=(number - 1) * of + core,
                 of=parts * of,
@@ -54,9 +54,11 @@ def _shares(arguments: argparse.Namespace, testbed: Testbed) -> Iterator[Share]:
             )
 
 
-def _url(database: str, testbed: Testbed) -> str:
+def _url(database: str, testbed: Testbed, given: str) -> str:
     if database == "sqlite":
         return ""
+    if given:
+        return migrated(database, given).url
     try:
         if database == "mongodb":
             return migrated(database, testbed.own(database).url()).url
@@ -68,6 +70,7 @@ def _url(database: str, testbed: Testbed) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m proving.crash", description=__doc__)
     parser.add_argument("--database", action="append", choices=DATABASES, help="only on this one; may be repeated")
+    parser.add_argument("--url", default="", help="an empty database, instead of one on a server of the testbed")
     parser.add_argument("--handler", action="append", choices=ALL, help="only this one; may be repeated")
     parser.add_argument("--budget", type=float, default=0.0, help="seconds for each database's share; 0: no end")
     parser.add_argument("--seed", type=int, default=0, help="of the order of trials, and of the sample with a budget")

@@ -13,6 +13,7 @@ from proving.crash.judging import (
     given_back_once,
     ordered,
     paid_or_cancelled,
+    replayed,
     unpaid,
 )
 from proving.crash.shop import EXPIRES_SECONDS, Case, Shop
@@ -80,14 +81,23 @@ async def hinted(shop: Shop, case: Case) -> Case:
     invoice_id = str((await shop.desk.stored(case.session_id)).attempts[0].id)
     shop.line.say("hide", invoice_id)
     await shop.callback(case)
+    await shop.payments.stop()
     shop.line.say("show", invoice_id)
     shop.advance(61)
+    return case
+
+
+async def hidden(shop: Shop, case: Case) -> Case:
+    """QPay calls before it shows the money."""
+    case = await paid(shop, case)
+    shop.line.say("hide", str((await shop.desk.stored(case.session_id)).attempts[0].id))
     return case
 
 
 async def settled(shop: Shop, case: Case) -> Case:
     case = await paid(shop, case)
     await shop.callback(case)
+    await shop.payments.stop()
     return case
 
 
@@ -95,6 +105,7 @@ async def paid_by_card(shop: Shop, case: Case) -> Case:
     session = await shop.payments.open(shop.request(case))
     case = replace(case, session_id=session.id, payment_id=shop.pay(session, "CARD"))
     await shop.callback(case)
+    await shop.payments.stop()
     return case
 
 
@@ -177,6 +188,10 @@ async def replay(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
     await shop.replayer().once()
 
 
+async def show(shop: Shop, case: Case) -> None:
+    shop.line.say("show", str((await shop.desk.stored(case.session_id)).attempts[0].id))
+
+
 # --- promises: what must be stored once the caller has its answer
 
 
@@ -193,13 +208,15 @@ async def refund_is_kept(shop: Shop, case: Case) -> None:
 
 
 async def session_is_kept(shop: Shop, case: Case) -> None:
-    (session,) = await shop.sessions(case)
-    assert session.payable is not None, "law 5: the invoice that was shown is stored"
+    sessions = await shop.sessions(case)
+    assert len(sessions) == 1, "law 1: one session for one key"
+    assert sessions[0].payable is not None, "law 5: the invoice that was shown is stored"
 
 
 HANDLERS: Final[dict[str, Handler]] = {
     "open": Handler(nothing, open_, ordered, reopen, promise=session_is_kept),
     "callback": Handler(paid, callback, ordered, callback, promise=hint_is_kept),
+    "callback before the money shows": Handler(hidden, callback, ordered, callback, promise=hint_is_kept, finish=show),
     "worker at the deadline": Handler(overdue, work, ordered, callback),
     "worker on the ladder": Handler(hinted, work, ordered, callback),
     "worker, unpaid": Handler(unpaid_and_overdue, work, unpaid, work),
@@ -209,5 +226,5 @@ HANDLERS: Final[dict[str, Handler]] = {
     "refund": Handler(paid_by_card, refund, given_back_once, refund, promise=refund_is_kept),
     "cancel": Handler(opened, cancel, cancelled, cancel),
     "cancel of what is paid": Handler(paid, cancel, paid_or_cancelled, cancel),
-    "spool replay": Handler(spooled, replay, ordered, callback, finish=replay, spools=True),
+    "spool replay": Handler(spooled, replay, replayed, callback, finish=replay, spools=True),
 }

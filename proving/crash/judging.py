@@ -81,6 +81,15 @@ async def ordered(shop: Shop, case: Case, sessions: list[Session], again: bool) 
     assert session.exceptions <= {ExceptionName.LATE}, "late by first sight, where nobody told of it in time"
 
 
+async def replayed(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
+    await ordered(shop, case, sessions, again)
+    (session,) = sessions
+    hints = {hint.payment_id for hint in session.hints}
+    assert case.payment_id in hints, "law 5: what the spool held is in the database"
+    assert shop.desk.spool
+    assert not await shop.desk.spool.waiting(1), "the spool is empty"
+
+
 async def unpaid(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
     del shop, case, again
     (session,) = sessions

@@ -31,7 +31,6 @@ class Table:
     seconds: float = 0.0
     cores: int = 0
     commit: str = "unknown"
-    whole: bool = True
 
     @property
     def ran(self) -> int:
@@ -43,8 +42,10 @@ class Table:
 
     @property
     def silent(self) -> list[str]:
+        """Faults that could have struck in one of the rows, and never did."""
         struck: Counter[str] = sum((row.struck for row in self.rows.values()), Counter())
-        return [fault for fault in FAULTS if not struck[fault]]
+        possible = {fault for row in self.rows.values() for fault in row.points}
+        return [fault for fault in FAULTS if fault in possible and not struck[fault]]
 
     def add(self, rows: Sequence[Row]) -> None:
         for row in rows:

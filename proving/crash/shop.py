@@ -114,7 +114,8 @@ async def shop(
     striker.listen()
     line = Line(pipe, striker)
     own = place.store(striker)
-    store = cast("Store", Losing(parts.store(own) if parts.store else own, striker))
+    losing = Losing(own, striker)
+    store = cast("Store", parts.store(losing) if parts.store else losing)
     spool = _spool(case)
     desk = Desk(
         store=store,

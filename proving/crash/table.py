@@ -6,7 +6,7 @@ import itertools
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -26,7 +26,7 @@ FRESH_AFTER: Final = 500
 DOUBLES_OF: Final = 10
 """One of so many kills is followed by a second kill in the recovery."""
 
-MORE_SENDS: Final = 2
+MORE_SENDS: Final = 1
 """A lost answer makes a store send once more, so that more answers can be lost than there were without."""
 
 PAIR: Final = "two lost answers"
@@ -81,8 +81,9 @@ def _hit(outcome: Outcome, kind: str) -> bool:
 class Group:
     """The trials of one row, counted first, then in an order by chance, every kind early."""
 
-    def __init__(self, row: Row, chance: Random, first: int) -> None:
+    def __init__(self, row: Row, chance: Random, first: int, kinds: Sequence[str]) -> None:
         self.row = row
+        self._kinds = kinds
         self._chance = chance
         self._first = first
 
@@ -92,7 +93,7 @@ class Group:
 
     def plans(self, counted: list[Outcome]) -> list[Plan]:
         counts = counted[0].counts
-        recovery = max(one.again.get(Edge.LINE, 0) for one in counted)
+        recovery = min(one.again.get(Edge.LINE, 0) for one in counted)
         kills = [(edge, n) for edge in KILLS for n in range(1, counts[edge] + 1)]
         losses = [(edge, n) for edge in LOSSES for n in range(1, counts[edge] + 1)]
         points: list[tuple[Point, ...]] = [(point,) for point in (*kills, *losses)]
@@ -100,6 +101,7 @@ class Group:
         doubled = self._chance.sample(kills, max(1, len(kills) // DOUBLES_OF))
         points += [(point, (Edge.LINE, self._chance.randint(1, recovery))) for point in doubled]
         made = [Plan(self.row.handler, each, again=again) for each in points for again in (False, True)]
+        made = [plan for plan in made if kind_of(plan) in self._kinds]
         for plan in made:
             self.row.points[kind_of(plan) or ""] += 1
         return self._mixed(made)
@@ -171,6 +173,15 @@ class Share:
     of: int = 1
     budget: float = 0.0
     seed: int = 0
+    kinds: tuple[str, ...] = FAULTS
+    until_broken: bool = False
+
+
+MOST_BUDGETS: Final = 5
+"""How many budgets more a rare fault is waited for."""
+
+MOST_BROKEN: Final = 10
+"""Laws broken in one row, after which it is clear enough."""
 
 
 def made(share: Share, tell: Callable[[Row, Outcome], None], parts: Parts = SOUND) -> list[Row]:
@@ -182,9 +193,11 @@ def made(share: Share, tell: Callable[[Row, Outcome], None], parts: Parts = SOUN
     seen: Counter[str] = Counter()
     while queues:
         for queue in list(queues):
-            if share.budget and time.monotonic() >= until and all(seen[fault] for fault in FAULTS):
+            if share.budget and _over(until, share.budget, rows, seen):
                 return rows
             kind = next(queue, "")
+            if share.until_broken and any(row.broken for row in rows):
+                return rows
             if kind == "":
                 queues.remove(queue)
             elif kind is not None:
@@ -192,10 +205,17 @@ def made(share: Share, tell: Callable[[Row, Outcome], None], parts: Parts = SOUN
     return rows
 
 
+def _over(until: float, budget: float, rows: Sequence[Row], seen: Counter[str]) -> bool:
+    """Whether the time is used up; what has not struck, and can, gets some more."""
+    now = time.monotonic()
+    waited_for = {fault for row in rows for fault in row.points if not seen[fault]}
+    return now >= until + MOST_BUDGETS * budget or (now >= until and not waited_for)
+
+
 def _queue(
     row: Row, place: int, share: Share, database: Database, tell: Callable[[Row, Outcome], None]
 ) -> Iterator[str | None]:
-    group = Group(row, Random(f"{share.seed} {row.handler} {row.database}"), place)
+    group = Group(row, Random(f"{share.seed} {row.handler} {row.database}"), place, share.kinds)
     counted = [database.run(plan) for plan in group.counting()]
     for outcome in counted:
         row.note(outcome)
@@ -207,6 +227,8 @@ def _queue(
         outcome = database.run(plan)
         row.note(outcome)
         tell(row, outcome)
+        if len(row.broken) >= MOST_BROKEN:
+            return
         kind = kind_of(plan)
         yield kind if kind is not None and _hit(outcome, kind) else None
 
