@@ -17,7 +17,8 @@ async def at_rest(shop: Shop, case: Case) -> list[Session]:
     """Let the worker do all that is due within a day; every session of the case as it is then."""
     end = shop.shared.clock() + REST_SECONDS * SECOND
     for _ in range(MOST_ROUNDS):
-        due = [s.next_check_at for s in await shop.sessions(case) if s.next_check_at is not None]
+        found = await surely(lambda: shop.sessions(case))
+        due = [s.next_check_at for s in found if s.next_check_at is not None]
         if not due:
             break
         shop.shared.move_to(max(shop.shared.clock(), min(due)) + 61 * SECOND)  # and a lease has ended
@@ -25,7 +26,7 @@ async def at_rest(shop: Shop, case: Case) -> list[Session]:
         await surely(shop.worker.once)
         await shop.payments.stop()
     await surely(shop.worker.once)
-    return await shop.sessions(case)
+    return await surely(lambda: shop.sessions(case))  # type: ignore[no-any-return]
 
 
 async def judge(shop: Shop, case: Case, sessions: list[Session]) -> None:

@@ -44,7 +44,7 @@ class Table:
     def silent(self) -> list[str]:
         """Faults that could have struck in one of the rows, and never did."""
         struck: Counter[str] = sum((row.struck for row in self.rows.values()), Counter())
-        possible = {fault for row in self.rows.values() for fault in row.points}
+        possible = {fault for row in self.rows.values() for fault in row.points} or set(FAULTS)
         return [fault for fault in FAULTS if fault in possible and not struck[fault]]
 
     def add(self, rows: Sequence[Row]) -> None:

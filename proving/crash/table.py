@@ -89,7 +89,7 @@ class Group:
 
     def counting(self) -> list[Plan]:
         """What has to be run before it is known how many points there are."""
-        return [Plan(self.row.handler, (), again=again) for again in (False, True)]
+        return [Plan(self.row.handler)]
 
     def plans(self, counted: list[Outcome]) -> list[Plan]:
         counts = counted[0].counts
@@ -113,13 +113,13 @@ class Group:
         for plan in plans:
             kinds.setdefault(kind_of(plan), []).append(plan)
         names = [name for name in FAULTS if name in kinds]
-        turn = self._first % len(names)
+        turn = 2 * self._first % len(names)
         columns = [kinds[name] for name in names[turn:] + names[:turn]]
         return [plan for rank in itertools.zip_longest(*columns) for plan in rank if plan is not None]
 
 
 def _pairs(edge: Edge, count: int) -> Iterator[tuple[Point, ...]]:
-    """Both answers of one kind; the second may be that of what was sent again."""
+    """Both answers of one kind; the second may be that of what was sent again, or one to the process that recovers."""
     more = MORE_SENDS if edge is Edge.LOST_COMMIT else 0
     for one, other in itertools.combinations(range(1, count + more + 1), 2):
         if one <= count:
@@ -177,7 +177,7 @@ class Share:
     until_broken: bool = False
 
 
-MOST_BUDGETS: Final = 5
+MOST_BUDGETS: Final = 50
 """How many budgets more a rare fault is waited for."""
 
 MOST_BROKEN: Final = 10
@@ -209,7 +209,8 @@ def _over(until: float, budget: float, rows: Sequence[Row], seen: Counter[str]) 
     """Whether the time is used up; what has not struck, and can, gets some more."""
     now = time.monotonic()
     waited_for = {fault for row in rows for fault in row.points if not seen[fault]}
-    return now >= until + MOST_BUDGETS * budget or (now >= until and not waited_for)
+    begun = all(row.points or row.broken for row in rows)
+    return now >= until + MOST_BUDGETS * budget or (now >= until and begun and not waited_for)
 
 
 def _queue(

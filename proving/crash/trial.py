@@ -97,8 +97,11 @@ class Rig:
             outcome.struck.append(again[0])
             outcome.where += f", then {self._shared.where}"
         if not bank.broken:
-            bank.run(lambda pipe: self._recover(pipe, handler, bank.case, plan, promised, None))
+            # An answer that was not lost in the first process, because the first loss ended it, is lost in this one.
+            lost = later[0] if later and not kills and len(outcome.struck) == 1 else None
+            bank.run(lambda pipe: self._recover(pipe, handler, bank.case, plan, promised, lost))
             outcome.again = self._shared.counts()
+            outcome.struck += [lost[0]] * self._shared.struck if lost else []
 
     async def _act(self, pipe: Connection, handler: Handler, at: frozenset[Point], spool: str, *, lines: bool) -> None:
         shared = self._shared
@@ -119,7 +122,7 @@ class Rig:
         self, pipe: Connection, handler: Handler, case: Case, plan: Plan, promised: bool, second: Point | None
     ) -> None:
         shared = self._shared
-        lines = second is not None or not plan.points
+        lines = not plan.points or (second is not None and second[0] is Edge.LINE)
         striker = Striker(shared, frozenset({second} if second else ()), lines=lines)
         await self._place.lapse()
         async with shop(pipe, shared, self._place, striker, case, self._parts) as made:
