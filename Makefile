@@ -47,6 +47,12 @@ FROM ?= 0
 simulate: setup ## the use cases on SEEDS=100000 shuffled, faulty schedules FROM=0, on all cores (docs/proving.md)
 	@$(BIN)/python -m proving --seeds $(SEEDS) --start $(FROM) $(if $(PAGE),--page $(PAGE))
 
+.PHONY: crash
+crash: setup ## processes killed at each line and edge, answers lost: all of it, or DATABASE=… HANDLER=… BUDGET=seconds
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m proving.crash $(if $(DATABASE),--database $(DATABASE)) $(if $(HANDLER),--handler "$(HANDLER)") \
+		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SHARD),--shard $(SHARD)) $(if $(PAGE),--page $(PAGE))
+
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
 	@$(BIN)/python -m testbed

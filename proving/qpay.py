@@ -38,6 +38,8 @@ class SmallQPay:
     calls: list[str] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
     before: Callable[[str], Awaitable[None]] | None = None
+    prefix: str = ""
+    """Of every id, where the invoices of several small QPays meet in one database."""
 
     def answering(self) -> bool:
         return True
@@ -50,7 +52,7 @@ class SmallQPay:
 
     async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:
         await self._called("create_invoice")
-        bill = Bill(f"inv-{len(self.bills) + 1}", request)
+        bill = Bill(f"{self.prefix}inv-{len(self.bills) + 1}", request)
         self.bills[bill.id] = bill
         return InvoiceMade(id=bill.id, qr_text=f"QR {bill.id}", qr_image="png")
 
@@ -115,7 +117,7 @@ class SmallQPay:
         assert crossing or not bill.cancelled, "nobody can pay a cancelled invoice"
         number = sum(len(b.payments) for b in self.bills.values()) + 1
         payment = SeenPayment(
-            id=f"pay-{number}",
+            id=f"{self.prefix}pay-{number}",
             amount=amount,
             currency=currency,
             status=status,
