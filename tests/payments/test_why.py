@@ -19,6 +19,7 @@ from tulbur.core.telling import _LINES, local
 from tulbur.errors import NotFound
 from tulbur.payments.explaining import explain
 from tulbur.payments.refunding import assign, close, refund, review
+from tulbur.ports import InvoiceRequest
 from tulbur.web.why import as_json
 
 pytestmark = pytest.mark.anyio
@@ -147,8 +148,16 @@ async def test_short(w: World) -> None:
 @one_store
 async def test_unmatched_then_given_to_a_session(w: World) -> None:
     session = await w.open()
-    lost = await w.open()
-    payment_id = await w.pay(lost)
+    strange = await w.qpay.create_invoice(
+        InvoiceRequest(
+            sender_invoice_no="STRANGE1",
+            receiver_code="terminal",
+            description="of nobody here",
+            amount=session.amount,
+            callback_url="http://127.0.0.1:9/x",
+        )
+    )
+    payment_id = await w.pay_invoice(strange.id)
     await w.payments.keep_unmatched("gone", payment_id)
     text = await why(w, payment_id)
     assert text[0].startswith("waits for a person: a payment without a session, only its id is known; QPay is asked")
