@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from random import Random
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack, cast
@@ -161,8 +162,12 @@ class Loop(asyncio.AbstractEventLoop):
         """Forget everything that still waits; its coroutines end without a word."""
         self._closed = True
         for task in self.tasks:
-            if not task.done():
-                cast("Any", task)._log_destroy_pending = False
+            if task.done():
+                continue
+            cast("Any", task)._log_destroy_pending = False
+            coroutine = cast("Any", task.get_coro())
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # never begun, it would be taken for one that somebody forgot to await
         self._ready.clear()
         self._timers.clear()
 

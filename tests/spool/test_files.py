@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -259,7 +260,17 @@ async def test_a_directory_that_cannot_be_right_is_one_sentence(tmp_path: Path) 
 
 
 async def test_a_slow_disk_holds_nobody_up_for_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "DISK_SECONDS", 0)
+    monkeypatch.setattr(spool_module, "DISK_SECONDS", 0.01)
+    written, fsync = threading.Event(), os.fsync
+
+    def slow(file: int) -> None:
+        written.wait(30)
+        fsync(file)
+
     async with started(folder) as spool:
-        with pytest.raises(SpoolUnavailable, match="disk"):
-            await spool.keep("s1", "p1", AT)
+        monkeypatch.setattr(os, "fsync", slow)
+        try:
+            with pytest.raises(SpoolUnavailable, match="disk"):
+                await spool.keep("s1", "p1", AT)
+        finally:
+            written.set()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select
 
 from tulbur.core.session import Micros
 from tulbur.ports import MOST_ROWS, Disposition, ListedPayment, PaymentQuery, Unmatched
@@ -33,8 +33,7 @@ def record_unmatched(connection: Connection, unmatched: Unmatched) -> bool:
 
 def unmatched(connection: Connection, limit: int) -> list[Unmatched]:
     query = select(payments).where(*OPEN).order_by(*order_of(connection, _NULLS, *_PAGE)).limit(page(limit))
-    for dialect in ("mysql", "mariadb"):  # whose planner takes another index by chance, and sorts all that is open
-        query = query.with_hint(payments, "FORCE INDEX (tulbur_payments_open)", dialect)
+    query = _in_the_order_of_the_open(query)
     return [rows.read_unmatched(row) for row in connection.execute(query).mappings()]
 
 
@@ -96,9 +95,18 @@ def listed(connection: Connection, query: PaymentQuery) -> list[ListedPayment]:
     if query.cursor is not None:
         at, id_ = query.cursor
         found = found.where(payments.c.seen_at >= at, (payments.c.seen_at > at) | (payments.c.payment_id > id_))
-    nulls = _NULLS if query.disposition is Disposition.UNMATCHED else ()
-    found = found.order_by(*order_of(connection, nulls, *_PAGE)).limit(page(query.limit))
+    unmatched = query.disposition is Disposition.UNMATCHED
+    found = found.order_by(*order_of(connection, _NULLS if unmatched else (), *_PAGE)).limit(page(query.limit))
+    if unmatched:
+        found = _in_the_order_of_the_open(found)
     return [rows.read_payment(row) for row in connection.execute(found).mappings()]
+
+
+def _in_the_order_of_the_open(query: Select[Any]) -> Select[Any]:
+    """MariaDB and MySQL are told the index: their planner takes another by chance, and sorts all that is open."""
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(payments, "FORCE INDEX (tulbur_payments_open)", dialect)
+    return query
 
 
 def _waiting(disposition: Disposition) -> Sequence[ColumnElement[bool]]:
