@@ -183,3 +183,13 @@ async def test_a_week_without_an_answer_is_named_and_ends(w: World) -> None:
     stored = await w.stored(session.id)
     assert stored.status is Status.PAID
     assert stored.exceptions == {ExceptionName.LATE}
+
+
+async def test_what_expired_leaves_the_cache_and_a_late_callback_comes_from_the_database(w: World) -> None:
+    session = await w.open(expires_in=10)
+    w.clock.advance(11)
+    await w.worker.once()
+    assert (await w.stored(session.id)).status is Status.EXPIRED
+    assert await w.cache.get(session.id) is None
+    assert await w.payments.callback(session.id, await w.pay(session)) == "paid"
+    assert w.heard.loads == ["database"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core.rules import Rules
-from tulbur.core.session import Session
+from tulbur.core.session import Session, Status
 from tulbur.core.steps import ACCEPT
 from tulbur.errors import NotFound, StoreUnavailable
 from tulbur.links import Links
@@ -76,5 +76,9 @@ class Desk:
         return "spooled"
 
     async def told(self, after: Session) -> None:
-        await self.cache.put(after.committed())
+        if after.status is Status.EXPIRED and any(event.type == "session.expired" for event in after.news):
+            # Its time in the cache is over, too: to keep it anew would hide how often callbacks need the database.
+            await self.cache.drop(after.id)
+        else:
+            await self.cache.put(after.committed())
         self.sink.changed(after)
