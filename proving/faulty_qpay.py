@@ -61,6 +61,7 @@ class Line:
         return await self._call(lambda: self._qpay.create_invoice(request))
 
     async def get_invoice(self, invoice_id: str) -> InvoiceSeen | None:
+        await self._breaker.turn()
         with self._breaker.guard():
             return await self._call(lambda: self._qpay.get_invoice(invoice_id))
 
@@ -68,6 +69,7 @@ class Line:
         return await self._call(lambda: self._qpay.cancel_invoice(invoice_id))
 
     async def check(self, invoice_id: str) -> InvoiceAnswer:
+        await self._breaker.turn()
         with self._breaker.guard():
             self._oracle.asked(invoice_id)
             try:
@@ -81,6 +83,7 @@ class Line:
             return answer
 
     async def get_payment(self, payment_id: str) -> SeenPayment | None:
+        await self._breaker.turn()
         with self._breaker.guard():
             return await self._call(lambda: self._paid(payment_id))
 

@@ -18,13 +18,10 @@ from proving.oracle import Broken, told_by
 from proving.payers import Checkout
 from proving.world import SOUND, Gone, Parts, World
 from tulbur.core.session import SECOND, ExceptionName, HintState, Reason, Session, Status
-from tulbur.errors import ProviderUnavailable, TulburError
+from tulbur.errors import TulburError
 
 MOST_ROUNDS: Final = 200
 """Times the rest is waited for; each is as long as the next look is away."""
-
-MOST_TRIES: Final = 2
-"""Looks of a person at one session."""
 
 MARGIN_SECONDS: Final = 400
 """Between money that shows and the end of a session: slow answers, a slow store, and two clocks minutes apart."""
@@ -218,22 +215,11 @@ async def _helped(w: World, checkouts: Sequence[Checkout]) -> None:
 
 
 async def _looked_at(w: World, session_id: str) -> None:
-    """A person looks, and once more where QPay seemed silent.
-
-    A process that has asked nothing since QPay's return sends one question to see, and refuses the others meanwhile.
-    """
-    for _ in range(MOST_TRIES):
-        await asyncio.sleep(60)
-        try:
-            await w.ask(lambda payments: payments.check(session_id, Reason.OPERATOR))
-        except ProviderUnavailable as silence:
-            error: Exception = silence
-        except (Gone, TulburError) as wrong:
-            error = wrong
-            break
-        else:
-            return
-    raise Broken(f"law 2: a person cannot look at it: {error!r}") from error
+    await asyncio.sleep(60)
+    try:
+        await w.ask(lambda payments: payments.check(session_id, Reason.OPERATOR))
+    except (Gone, TulburError) as error:
+        raise Broken(f"law 2: a person cannot look at it: {error!r}") from error
 
 
 def _judge_ended(w: World, c: Checkout) -> None:

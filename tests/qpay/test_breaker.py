@@ -141,3 +141,41 @@ async def test_many_at_once_send_one_probe(client: QPay, qpay: FakeQPay, clock: 
     clock.advance(10)
     await asyncio.gather(*(client.check(INVOICE_ID) for _ in range(20)), return_exceptions=True)
     assert qpay.count("payment_check") == sent + 1
+
+
+async def test_those_who_wait_for_the_probe_are_answered(client: QPay, qpay: FakeQPay, clock: Clock) -> None:
+    """A session's invoices are asked about together: the first look after an outage must be complete."""
+    qpay.always["payment_check"] = BAD_GATEWAY
+    await asyncio.gather(*(client.check(INVOICE_ID) for _ in range(FAILURES)), return_exceptions=True)
+    qpay.always["payment_check"] = Reply(body='{"count":0,"rows":[]}')
+    clock.advance(10)
+    found = await asyncio.gather(*(client.check(INVOICE_ID) for _ in range(20)))
+    assert all(answer.complete for answer in found)
+
+
+async def test_those_who_wait_try_in_turn_when_the_probe_is_given_up(clock: Clock) -> None:
+    breaker = Breaker(clock)
+    fail(breaker, FAILURES)
+    pause_seconds(breaker, clock)
+    asked: list[str] = []
+    stuck, answers = asyncio.Event(), asyncio.Event()
+
+    async def ask(name: str, answer: asyncio.Event) -> None:
+        await breaker.turn()
+        with breaker.guard():
+            asked.append(name)
+            await answer.wait()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        probe = group.create_task(ask("first", stuck))
+        for name in ("second", "third"):
+            group.create_task(ask(name, answers))
+        await asyncio.wait([probe], timeout=0)
+        assert asked == ["first"]
+        probe.cancel()
+        await asyncio.wait([probe])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asked == ["first", "second"], "one at a time"
+        answers.set()
+    assert asked == ["first", "second", "third"]

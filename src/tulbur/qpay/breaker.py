@@ -1,4 +1,4 @@
-"""A breaker: when nothing comes back, stop asking for a while, then let one question try."""
+"""A breaker: when nothing comes back, stop asking for a while, then let one question try for all."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ GIVEN_UP_SECONDS: Final = 2
 
 
 class Breaker:
-    """Closed: everything may ask. Open: nothing may. Half open, after the pause: one at a time may try."""
+    """Closed: everything may ask. Open: nothing may. Half open, after the pause: one tries, the others wait for it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures = 0
         self._pause_seconds = SHORTEST_PAUSE_SECONDS
         self._open_until: Micros | None = None
-        self._probing = False
+        self._probe: asyncio.Event | None = None
 
     def may_ask(self) -> bool:
-        return self._open_until is None or (self._clock() >= self._open_until and not self._probing)
+        return self._open_until is None or (self._clock() >= self._open_until and self._probe is None)
+
+    async def turn(self) -> None:
+        """Wait while another question tries: its answer says whether this one may be asked."""
+        while self._probe is not None:
+            await self._probe.wait()
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -43,7 +48,9 @@ class Breaker:
         """
         if not self.may_ask():
             raise ProviderUnavailable("QPay has not been answering; it is asked again shortly")
-        probe = self._probing = self._open_until is not None
+        probe = self._open_until is not None
+        if probe:
+            self._probe = asyncio.Event()
         started = self._clock()
         try:
             yield
@@ -59,8 +66,9 @@ class Breaker:
                 self._failed(probe=probe)
             raise
         finally:
-            if probe:
-                self._probing = False
+            if probe and self._probe is not None:
+                self._probe.set()
+                self._probe = None
 
     def _answered(self) -> None:
         self._failures, self._open_until, self._pause_seconds = 0, None, SHORTEST_PAUSE_SECONDS

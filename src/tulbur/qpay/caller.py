@@ -92,18 +92,25 @@ class Caller:
             request: what to send.
             read: makes sense of the JSON; raises Unreadable.
             seconds: longest time for one exchange.
-            whole: longest time with the login and the resend.
+            whole: longest time with the login, the resend, and the wait for another question's try.
 
         Raises:
             ProviderRefused: QPay said no, with a key.
             ProviderUnavailable: there was no answer that can be read, or nothing was sent.
         """
+        deadline = asyncio.get_running_loop().time() + whole
+        try:
+            async with asyncio.timeout_at(deadline):
+                await breaker.turn()
+        except TimeoutError:
+            self._on_request(request.operation, "skipped", 0.0)
+            raise ProviderUnavailable("QPay has not been answering; another question waits for it") from None
         if not breaker.may_ask():
             self._on_request(request.operation, "skipped", 0.0)
         try:
             with breaker.guard():
                 try:
-                    async with asyncio.timeout(whole):
+                    async with asyncio.timeout_at(deadline):
                         return await self._authorized(request, read, seconds)
                 except TimeoutError:
                     raise ProviderUnavailable(f"QPay did not answer within {whole:g} s") from None
