@@ -52,11 +52,12 @@ class ValkeyCluster(Cluster):
         until(lambda: all(map(_follows, replicas)), "the replicas did not follow")
 
     def url(self) -> str:
-        """The cluster, which has one database only: it is emptied."""
-        for node in self.nodes:
+        """The cluster, by a server that runs; it has one database only, which is emptied."""
+        running = [node for node in self.nodes if node.running()]
+        for node in running:
             with contextlib.suppress(OSError):  # a replica refuses, and is told by its master
                 _ask(node, "FLUSHALL")
-        return f"redis://127.0.0.1:{self.nodes[0].port}?cluster=1"
+        return f"redis://127.0.0.1:{running[0].port}?cluster=1"
 
     def masters(self) -> list[Server]:
         return [node for node in self.nodes if node.running() and "role:master" in _ask(node, "INFO replication")]
