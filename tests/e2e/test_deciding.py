@@ -39,12 +39,14 @@ def env(demo: Demo) -> dict[str, str]:
     }
 
 
-async def paid(demo: Demo, amount: str = "50000", method: str = "P2P", asked: str = "50000") -> tuple[str, str]:
+async def paid(
+    demo: Demo, amount: str = "50000", method: str = "P2P", asked: str = "50000", currency: str = "MNT"
+) -> tuple[str, str]:
     """A session and the payment that reached it."""
     session = await demo.tulbur.open(user_id="u1", amount=asked)
     assert session.invoice is not None
     url = f"{demo.simulator_url}/_sim/invoices/{session.invoice.id}/pay"
-    said = {"amount": amount, "method": method}
+    said = {"amount": amount, "method": method, "currency": currency}
     async with aiohttp.ClientSession() as http, http.post(url, json=said) as answer:
         payment_id = str((await answer.json())["payment_id"])
     return session.id, payment_id
@@ -84,6 +86,13 @@ async def test_short_money_is_accepted_and_a_card_goes_back(demo: Demo, env: dic
     gone = await tulbur("sessions", "refund", card_session, card, "--json", env=env)
     (payment,) = json.loads(gone.stdout)["payments"]
     assert (payment["status"], payment["refunds"][0]["state"]) == ("REFUNDED", "done")
+
+
+async def test_what_is_to_be_paid_back_names_its_currency(demo: Demo, env: dict[str, str]) -> None:
+    session_id, payment_id = await paid(demo, currency="USD")
+    assert (await tulbur("sessions", "cancel", session_id, env=env)).returncode == 0
+    asked = await tulbur("sessions", "refund", session_id, payment_id, "--by", "Болд", env=env)
+    assert f"pay 50000.00 USD back, then: tulbur payments close {payment_id} --reference" in asked.stdout
 
 
 @pytest.mark.parametrize(

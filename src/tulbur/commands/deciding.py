@@ -69,7 +69,7 @@ def _steps(session: Mapping[str, Any], p: Mapping[str, Any]) -> list[str]:
     if open_ is not None and open_["state"] == "unconfirmed":
         return [f"QPay does not show {p['id']} as given back: look there, then refund it again, or close it"]
     if open_ is not None or _is_positive(p["refund_due"]):
-        amount = open_["amount"] if open_ is not None else p["refund_due"]
+        amount = _money(open_["amount"] if open_ is not None else p["refund_due"], p["currency"])
         if open_ is not None and open_["state"] == "requested":
             return [f"pay {amount} back, then: tulbur payments close {p['id']} --reference …"]
         ask = f"tulbur sessions refund {session['id']} {p['id']}"
