@@ -47,7 +47,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     for session_id in report["stuck"]:
         out.print(f"  {session_id}  -> tulbur sessions check {session_id}", markup=False)
     if report["waits"]:
-        out.print(f"EXPIRED and CANCELLED ones wait: {report['waits']}; run it again later", markup=False)
+        out.print(f"some have to wait: {report['waits']}; run it again later", markup=False)
     if report["more"]:
         out.print("there are more: run it again", markup=False)
     out.print("sessions with money held or due back, and those of the old shop, are never touched", markup=False)
