@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import secrets
 import time
@@ -38,6 +39,11 @@ from tulbur.worker import Cleaner, Deliverer, Follower, Replayer, Sweeper, Worke
 
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
+
+STOP_SECONDS: Final = 20.0
+"""How long the loops may take to their end; a sweep or a cleaning takes longer, and goes on in another process."""
+
+_log: Final = logging.getLogger("tulbur")
 
 
 def now() -> Micros:
@@ -237,8 +243,7 @@ class Tulbur(Decisions):
             if loop is not None:
                 loop.stop()
         self.live.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._end_the_loops()
         await self.payments.stop()
         with contextlib.suppress(StoreUnavailable):
             await self.telemetry.flush(self.store, now())
@@ -253,6 +258,14 @@ class Tulbur(Decisions):
             await self.spool.stop()
         await self.cache.stop()
         await self.store.stop()
+
+    async def _end_the_loops(self) -> None:
+        """Let each finish what it is at; what takes longer may be given up, as it may be killed."""
+        tasks, self._tasks = self._tasks, []
+        late = (await asyncio.wait(tasks, timeout=STOP_SECONDS))[1] if tasks else ()
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -305,8 +318,12 @@ class Tulbur(Decisions):
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self.telemetry.flush(self.store, now())
+            except StoreUnavailable:
+                continue  # they are kept
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("counting failed")
 
 
 class Application:

@@ -6,7 +6,7 @@ from typing import Any
 
 from proving.laws import PARTS, check_session, check_step, public_news
 from tulbur.core import schedule, settling, steps
-from tulbur.core.session import SECOND, Micros, Payment, Reason, Session, Status
+from tulbur.core.session import SECOND, Event, Micros, Payment, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment
 
 NOON: Micros = 20_000 * schedule.DAY + schedule.DAY // 2
@@ -46,6 +46,7 @@ class Story:
         self.now = NOON
         self.session = opened() if session is None else session
         self.events = public_news(self.session)
+        self.heard: list[Event] = []
         self._seen_ids = {event.id for event in self.session.news}
         check_session(self.session)
         self.session = self.session.committed()
@@ -60,6 +61,7 @@ class Story:
         assert not ids & self._seen_ids, "event ids are unique"
         self._seen_ids |= ids
         self.events += public_news(after)
+        self.heard += after.news
         if after is not before:
             self.session = after.committed()
         return self.session

@@ -10,6 +10,8 @@ from tulbur.core.custody import Custody
 from tulbur.core.orders import Item
 from tulbur.core.refunding import refund_closed, refund_requested
 from tulbur.core.retention import blanked, unsettled
+from tulbur.core.reviewing import assigned
+from tulbur.core.rules import Rules
 from tulbur.core.session import Link
 
 SECRETS = ("Дорж", "Улаанбаатар", "khanbank://", "gift", "account")
@@ -48,6 +50,19 @@ def test_a_blanked_session_keeps_every_key_and_tugrik_and_nobodys_data(*, paid_b
     ]
     assert blanked(after, NOON + 1) is after
     assert [event.type for event in after.news] == ["session.blanked"]
+
+
+def test_what_qpay_says_of_a_blanked_session_is_not_kept_for_ever() -> None:
+    """It is not blanked again: a second payment or a refund a year later must not bring anybody's account along."""
+    story = paid()
+    story.step(lambda s: blanked(s, NOON))
+    account = '{"account": "5000"}'
+    story.answered(seen("p1", 100, raw=account), seen("p2", 100, raw=account), complete=False)
+    story.answered(seen("p1", 100, "REFUNDED", raw=account), seen("p2", 100, raw=account))
+    theirs = seen("p3", 100, invoice_id="inv9", raw=account)
+    story.step(lambda s: assigned(s, theirs, by="Сараа", note="", now=story.now, rules=Rules()))
+    assert [p.id for p in story.session.payments] == ["p1", "p2", "p3"]
+    assert "account" not in encode(story.session).decode()
 
 
 def test_what_an_order_holds_stays_with_it() -> None:

@@ -281,3 +281,19 @@ def test_a_hint_is_given_up_a_week_after_it_came_and_its_ladder_ends() -> None:
     assert after.exceptions == {ExceptionName.UNCONFIRMED}
     assert after.status is Status.CANCELLED
     assert after.next_check_at is None
+
+
+def test_after_a_restore_no_event_has_the_id_of_another_one() -> None:
+    """The shop takes an id for known that it has seen; a database put back tells another story from there on."""
+    restored = started().session
+    lost = Story(restored)
+    lost.hinted("p1").asked(new_hint=True).answered(seen("p1", 60), complete=True)
+    told = {event.id: (event.type, event.data) for event in lost.heard}
+    again = Story(restored)
+    again.answered(seen("p1", 100), complete=True)
+    assert [event.type for event in again.heard][:2] == ["payment.seen", "order.created"]
+    for event in again.heard:
+        assert told.get(event.id, (event.type, event.data)) == (event.type, event.data)
+    same = Story(restored)
+    same.at(5).hinted("p1").asked(new_hint=True).answered(seen("p1", 60), complete=True)
+    assert [event.id for event in same.heard] == list(told), "and the same story has the same ids"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from tulbur import Settings, Tulbur
+from tulbur import Settings, Tulbur, wiring
 from tulbur.commands.demo import demo_settings, running
 from tulbur.errors import AlreadyPaid, AmountMismatch, Invalid, NotFound, SettingsError
 
@@ -132,3 +132,46 @@ async def test_two_of_them_on_one_database_make_one_order_set(settings: Settings
 def test_a_missing_setting_names_itself() -> None:
     with pytest.raises(SettingsError, match="PUBLIC_URL is not set"):
         Tulbur(Settings(_env_file=None))
+
+
+async def test_a_defect_ends_no_counting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wiring, "FLUSH_SECONDS", 0.01)
+    t = Tulbur(settings)
+    tried = asyncio.Event()
+    tally = t.store.tally
+
+    async def broken(now: int, loads: Mapping[str, int]) -> None:
+        monkeypatch.setattr(t.store, "tally", tally)
+        tried.set()
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(t.store, "tally", broken)
+    async with t, asyncio.timeout(15):
+        t.telemetry.loaded("s", "database")
+        await tried.wait()
+        while not (await t.store.stats(wiring.now())).loads:
+            await asyncio.sleep(0.01)
+    assert "counting failed" in caplog.messages
+
+
+async def test_work_without_an_end_holds_the_end_up_for_so_long_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a sweep of ninety days: it may be killed at any moment, so it may be given up."""
+    monkeypatch.setattr(wiring, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr("tulbur.worker.sweeping.SWEEP_SECONDS", 0)
+    t = Tulbur(settings)
+    begun = asyncio.Event()
+
+    async def sweeping() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    assert t.sweeper
+    monkeypatch.setattr(t.sweeper, "once", sweeping)
+    async with asyncio.timeout(15):
+        await t.start()
+        await begun.wait()
+        await t.stop()

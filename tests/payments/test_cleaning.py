@@ -12,7 +12,11 @@ from tests.payments.world import World, request
 
 from tulbur.core.custody import Custody
 from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.errors import Conflict
+from tulbur.payments import cleaning
 from tulbur.payments.cleaning import Cleaned, Keep, clean, would_clean
+from tulbur.payments.desk import Desk
+from tulbur.payments.settling import Looked
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.mongo import MongoStore
 from tulbur.stores.sqlite import SqliteStore
@@ -24,6 +28,7 @@ DAY = 86_400
 CANARIES = ("Canary-name", "Canary-street", "Canary-note", "Canary-text", "canary.example", "Canary-cup")
 
 
+DAMAGE = text("UPDATE tulbur_sessions SET document = :document WHERE id = :id")
 FORGET = text("UPDATE tulbur_sessions SET unsettled = 0 WHERE id = :id")
 
 
@@ -239,6 +244,48 @@ async def test_who_is_past_their_time_with_nobody_looking_expires(w: World) -> N
     report = await cleaned(w)
     assert (report.expired, report.stuck) == (1, [])
     assert (await w.stored(session.id)).status is Status.EXPIRED
+
+
+async def damaged(w: World, session_id: str) -> None:
+    """A document that nobody can read: a disk's fault, or a later release's."""
+    store = w.store
+    if isinstance(store, MemoryStore):
+        store.data.sessions[session_id]["document"] = b"{"
+    elif isinstance(store, MongoStore):
+        found = store._link._database()["tulbur_sessions"]  # type: ignore[attr-defined]
+        await found.update_one({"_id": session_id}, {"$set": {"document": b"{"}})
+    else:
+        await store._write(lambda c: c.execute(DAMAGE, {"id": session_id, "document": b"{"}) and None)  # type: ignore[attr-defined]
+
+
+async def test_a_session_that_nobody_can_read_keeps_nobody_elses_data(w: World) -> None:
+    lost = await w.open()
+    done, _ = await paid(w)
+    await damaged(w, lost.id)
+    w.clock.advance(40 * DAY)
+    report = await cleaned(w)
+    assert report.paid == 1
+    assert not (await w.stored(done.id)).items
+    assert "cannot be read" in report.waits, "and it is told"
+
+
+async def test_a_look_that_fails_holds_no_cleaning_up(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = [await w.open() for _ in range(2)]
+    for session in stuck:
+        await w.payments.desk.step(session.id, lambda s: replace(s, looks=()).with_news("x", w.clock()))
+    done, _ = await paid(w)
+    w.clock.advance(40 * DAY)
+    looked = cleaning.settle
+
+    async def failing(desk: Desk, session_id: str, reason: Reason) -> Looked:
+        if session_id == stuck[0].id:
+            raise Conflict("its invoice is kept under another session")
+        return await looked(desk, session_id, reason)
+
+    monkeypatch.setattr(cleaning, "settle", failing)
+    report = await cleaned(w)
+    assert (report.paid, report.expired, report.stuck) == (1, 1, [stuck[0].id])
+    assert not (await w.stored(done.id)).items
 
 
 async def test_of_many_processes_one_cleans_within_the_hour(w: World) -> None:

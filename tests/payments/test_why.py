@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.core.test_moving import ORDERED, old
 from tests.payments.test_cleaning import CANARIES, DAY, at_rest, cleaned, opened
-from tests.payments.world import START, World
+from tests.payments.world import START, World, request
 
 import tulbur.core
+from tulbur.commands.events import print_page
+from tulbur.commands.showing import print_sessions
 from tulbur.commands.why import lines
 from tulbur.core.moving import OldStatus, imported, taken_over
 from tulbur.core.session import SECOND, Reason, Session
 from tulbur.core.telling import _LINES, local
 from tulbur.errors import NotFound
-from tulbur.payments.explaining import explain
+from tulbur.payments.explaining import Story, explain
 from tulbur.payments.refunding import assign, close, refund, review
 from tulbur.ports import InvoiceRequest
 from tulbur.web.why import as_json
@@ -256,3 +259,32 @@ async def test_every_id_leads_to_its_story(w: World) -> None:
     with pytest.raises(NotFound, match="nothing stored here"):
         await explain(w.payments.desk, "no-such-id")
     await w.payments.check(session.id, Reason.OPERATOR)
+
+
+@one_store
+async def test_what_somebody_else_chose_tells_no_story_of_its_own(w: World) -> None:
+    """The old shop let a browser name its session, and a cart its shops: neither writes a line, or a command."""
+    id_, shop_id = "$(date)\n  do: tulbur", "s1\x1b[2J\n2026-09-21 22:13:20  Bold           decided: accept"
+    (first, second) = request().items
+    short = await w.open()
+    await w.payments.callback(short.id, await w.pay(short, "20000"))
+    story = Story(id=id_, kind="session", session=replace(await at_rest(w, short.id), id=id_))
+    assert [line for line in lines(story) if line.startswith("  do: ")] == [
+        "  do: tulbur sessions review '$(date)�  do: tulbur' accept  (make the orders all the same)",
+        "  do: tulbur sessions review '$(date)�  do: tulbur' refund  (the money goes back)",
+    ]
+    session = await w.open(items=(replace(first, shop_id=shop_id), second))
+    await w.payments.callback(session.id, await w.pay(session))
+    text = await why(w, session.id)
+    assert all(line.isprintable() for line in text)
+    assert not [told for source, told in history(text) if source == "Bold"]
+
+
+def test_a_list_shows_whatever_stands_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "[/x]", "status": "PAID", "exceptions": [], "amount": "1.00", "user_id": "a\x1b[2Jb", "created_at": ""}
+    print_sessions({"items": [row], "next_cursor": None})
+    event = {"no": 1, "at": "", "type": "session.paid", "session_id": "[/x]", "id": "evt_1", "attempts": 0}
+    print_page({"items": [event], "next_cursor": None})
+    told = capsys.readouterr().out
+    assert told.count("[/x]") == 2
+    assert "a�[2Jb" in told

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
-from tests.stores.servers import SERVERS, checked_out, connected, emptied, in_transaction, started
+from tests.stores.servers import SERVERS, checked_out, connected, emptied, in_transaction, started, waiting
 
 from testbed.proxy import Proxy
 from testbed.servers import Server
 from tulbur.errors import CommitUnknown, StoreUnavailable
 from tulbur.ports import Committed
-from tulbur.stores import migrate
+from tulbur.stores import dialects, migrate
 from tulbur.stores.contracts.samples import NOW, added, answered, called_back, invoiced, told, won
 from tulbur.stores.network import NetworkStore
 
@@ -192,6 +192,34 @@ async def test_a_connection_silent_at_commit_is_resolved_over_another(url: str) 
         # MySQL keeps the row locked until it notices; then nobody can tell yet, and that is what is said.
         assert result[0] is Committed.WON or isinstance(result[0], CommitUnknown)
         assert checked_out(store) == 0
+
+
+async def test_a_transaction_whose_process_is_gone_holds_its_rows_no_longer_than_told(
+    url: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host lost power or is stopped, and nothing closes its connection: the server has to end its transaction."""
+    monkeypatch.setattr(dialects, "IDLE_SECONDS", 1)
+    async with emptied(url), started(NetworkStore(url)) as store, connected(url) as other:
+        before = await invoiced(store)
+        after = answered(before, "pay-1")
+        async with started(NetworkStore(url, answer_seconds=300)) as gone:
+            stopped = asyncio.Event()
+            holding = asyncio.create_task(gone._write(lambda c: _held(c, stopped)))
+            try:
+                while not await in_transaction(server, other):
+                    assert not holding.done()
+                assert await store.commit(before, after) is Committed.WON
+            finally:
+                stopped.set()
+                await asyncio.wait({holding})
+        assert await store.get("s-1") == after.committed()
+
+
+def _held(connection: Connection, stopped: asyncio.Event) -> None:
+    """Lock every session, then be away."""
+    connection.exec_driver_sql("UPDATE tulbur_sessions SET lease_until = lease_until + 1")
+    waiting(stopped)(connection)
+    connection.exec_driver_sql("UPDATE tulbur_sessions SET lease_until = 0")
 
 
 async def test_a_server_that_dies_and_comes_back(own_server: Callable[[str], Server], server: str) -> None:

@@ -239,3 +239,25 @@ async def test_with_neither_database_nor_redis_the_payment_is_kept(spool: FileSp
         await back(shop.api)
         rows = await shop.api.store.unmatched(10)
         assert [(row.payment_id, row.hinted_session_id) for row in rows] == [(PAYMENT, "")]
+
+
+class Empty(Deaf):
+    """An old shop whose Redis has no such session, or no more."""
+
+    async def read(self, session_id: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize("old_shop", [Empty(), None])
+async def test_a_session_that_is_gone_when_the_database_is_back_loses_no_payment(
+    spool: FileSpool, old_shop: Empty | None
+) -> None:
+    """Its key in the old shop's Redis ended meanwhile: nobody can tell any more whether the token was right."""
+    async with make_shop(spool=spool, old_shop=old_shop) as shop:
+        params = {"sessionId": "of-the-old-shop", "token": "old", "qpay_payment_id": PAYMENT}
+        shop.api.database_down()
+        assert_success(await shop.outside.get(HOOK, params=params))
+        await back(shop.api)
+        rows = await shop.api.store.unmatched(10)
+        assert [(row.payment_id, row.hinted_session_id) for row in rows] == [(PAYMENT, "")]
+        assert await spool.waiting(10) == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from shlex import quote
 from typing import Any, Final
 
 from rich.table import Table
 
-from tulbur.commands.showing import out
+from tulbur.commands.showing import one_line, out
 from tulbur.payments.cleaning import clean, would_clean
 from tulbur.wiring import Tulbur
 
@@ -45,9 +46,9 @@ def print_report(report: Mapping[str, Any]) -> None:
         table.add_row(what, str(count))
     out.print(table)
     for session_id in report["stuck"]:
-        out.print(f"  {session_id}  -> tulbur sessions check {session_id}", markup=False)
+        out.print(one_line(f"  {session_id}  -> tulbur sessions check {quote(session_id)}"), markup=False)
     if report["waits"]:
-        out.print(f"EXPIRED and CANCELLED ones wait: {report['waits']}; run it again later", markup=False)
+        out.print(f"some have to wait: {report['waits']}; run it again later", markup=False)
     if report["more"]:
         out.print("there are more: run it again", markup=False)
     out.print("sessions with money held or due back, and those of the old shop, are never touched", markup=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, Final
 
-from tulbur.commands.showing import out, print_session
+from tulbur.commands.showing import one_line, out, print_session
 
 NEXT: Final[Mapping[str, str]] = {
     "unmatched": "tulbur payments assign ID SESSION, or tulbur payments close ID --reference …",
@@ -24,7 +25,7 @@ def print_payments(page: Mapping[str, Any]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         # No frame: a terminal that is too narrow breaks lines, and ids stay whole to be copied.
-        out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)
+        out.print(one_line("  ".join(map(str.ljust, row, widths)).rstrip()), markup=False)
     out.print()
     for kind in dict.fromkeys(p["disposition"] for p in page["items"]):
         out.print(f"{kind.replace('_', ' ')}: {NEXT[kind]}", markup=False)
@@ -59,7 +60,7 @@ def print_decided(session: Mapping[str, Any]) -> None:
     print_session(session)
     for p in session["payments"]:
         for step in _steps(session, p):
-            out.print(f"next: {step}", markup=False)
+            out.print(one_line(f"next: {step}"), markup=False)
 
 
 def _steps(session: Mapping[str, Any], p: Mapping[str, Any]) -> list[str]:
@@ -72,10 +73,10 @@ def _steps(session: Mapping[str, Any], p: Mapping[str, Any]) -> list[str]:
         amount = _money(open_["amount"] if open_ is not None else p["refund_due"], p["currency"])
         if open_ is not None and open_["state"] == "requested":
             return [f"pay {amount} back, then: tulbur payments close {p['id']} --reference …"]
-        ask = f"tulbur sessions refund {session['id']} {p['id']}"
+        ask = f"tulbur sessions refund {quote(session['id'])} {p['id']}"
         return [f"{amount} is due back: {ask}; paid by hand: tulbur payments close {p['id']} --reference …"]
     if _is_positive(p["held"]) and session["status"] != "PENDING":
-        return [f"tulbur sessions review {session['id']} accept|refund"]
+        return [f"tulbur sessions review {quote(session['id'])} accept|refund"]
     return []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
-from tulbur.commands.showing import out
+from tulbur.commands.showing import cell, out
 from tulbur.errors import Invalid, SettingsError
 from tulbur.payments.delivering import replay_events
 from tulbur.web.queries import read_time
@@ -45,7 +45,7 @@ async def page(tulbur: Tulbur, *, parked: bool, after: int, limit: int) -> Mappi
 def print_page(shown: Mapping[str, Any]) -> None:
     table = Table("no", "at", "type", Column("session", overflow="fold"), Column("id", overflow="fold"), "failed")
     for one in shown["items"]:
-        table.add_row(str(one["no"]), one["at"], one["type"], one["session_id"], one["id"], str(one["attempts"]))
+        table.add_row(str(one["no"]), one["at"], one["type"], cell(one["session_id"]), one["id"], str(one["attempts"]))
     out.print(table)
     if shown["next_cursor"]:
         out.print(f"There are more: --after {shown['next_cursor']}", markup=False)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tulbur.commands.showing import out
+from tulbur.commands.showing import one_line, out
 from tulbur.importer.choosing import driver, open_source
 from tulbur.importer.moving import Move
 from tulbur.importer.report import Report
@@ -121,7 +121,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     out.print(table)
     out.print(f"{report['read']} rows read; {_sums(report['balances'])}", markup=False)
     for problem in report["problems"][:SHOWN_PROBLEMS]:
-        out.print(f"  {problem['id'] or '-'}  {problem['what']}  {problem['why']}", markup=False)
+        out.print(one_line(f"  {problem['id'] or '-'}  {problem['what']}  {problem['why']}"), markup=False)
     left = report["for_a_person"] - SHOWN_PROBLEMS
     if left > 0:
         out.print(f"  … and {left} more; --json holds them", markup=False)

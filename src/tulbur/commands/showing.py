@@ -7,12 +7,13 @@ import contextlib
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tulbur.core.session import ExceptionName, Status
 from tulbur.errors import Invalid, SettingsError
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from tulbur.wiring import Tulbur
 
 out = Console(highlight=False, soft_wrap=True)
+
+
+def one_line(text: str) -> str:
+    """What somebody else chose, such as an old shop's id: it ends no line of ours and says nothing to the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def cell(text: str) -> Text:
+    """The same in a table, where square brackets would be markup."""
+    return Text(one_line(text))
 
 
 # --- demo and drill --------------------------------------------------------------------------------------------------
@@ -189,26 +200,32 @@ async def session_page(tulbur: Tulbur, query: SessionQuery) -> Mapping[str, Any]
 def print_sessions(page: Mapping[str, Any]) -> None:
     table = Table("id", "status", "exceptions", "amount", "user", "created")
     for s in page["items"]:
-        table.add_row(s["id"], s["status"], " ".join(s["exceptions"]), s["amount"], s["user_id"], s["created_at"])
+        id_, user = cell(s["id"]), cell(s["user_id"])
+        table.add_row(id_, s["status"], " ".join(s["exceptions"]), s["amount"], user, s["created_at"])
     out.print(table)
     if page["next_cursor"]:
         out.print(f"There are more: --cursor {page['next_cursor']}", markup=False)
 
 
 def print_session(session: Mapping[str, Any]) -> None:
+    for line in _of_session(session):
+        out.print(one_line(line), markup=False)
+
+
+def _of_session(session: Mapping[str, Any]) -> Iterator[str]:
     for name in ("id", "status", "amount", "received", "held", "refund_due", "refunded", "user_id", "created_at"):
-        out.print(f"{name:14} {session[name]}", markup=False)
+        yield f"{name:14} {session[name]}"
     for name in ("expires_at", "paid_at", "cancelled_at", "last_check_at", "checkout_url"):
-        out.print(f"{name:14} {session[name] or '-'}", markup=False)
-    out.print(f"{'exceptions':14} {' '.join(session['exceptions']) or '-'}", markup=False)
+        yield f"{name:14} {session[name] or '-'}"
+    yield f"{'exceptions':14} {' '.join(session['exceptions']) or '-'}"
     for payment in session["payments"]:
-        out.print(f"payment        {payment['id']} {payment['amount']} {payment['status']}", markup=False)
+        yield f"payment        {payment['id']} {payment['amount']} {payment['status']}"
         for refund in payment["refunds"]:
             reference = f" reference {refund['reference']}" if refund["reference"] else ""
             said = f"{refund['amount']} by {refund['way']}, {refund['state']} ({refund['by']})"
-            out.print(f"  refund       {said}{reference}", markup=False)
+            yield f"  refund       {said}{reference}"
     for order in session["orders"]:
-        out.print(f"order          {order['id']} shop {order['shop_id'] or '-'} {order['total']}", markup=False)
+        yield f"order          {order['id']} shop {order['shop_id'] or '-'} {order['total']}"
 
 
 async def store_stats(settings: Settings) -> Mapping[str, Any]:

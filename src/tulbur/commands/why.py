@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tulbur.commands.showing import out
+from tulbur.commands.showing import one_line, out
 from tulbur.core.money import format_tugrik
 from tulbur.core.session import MEANINGS, Hint, Look, Payment, Session
 from tulbur.core.telling import local, told
@@ -27,7 +27,7 @@ def lines(story: Story) -> list[str]:
     history = [f"{local(event.at)}  {source:14} {what}" for event in story.history for source, what in (told(event),)]
     cut = [f"… and more: only the first {len(story.history)} are told"] if story.cut else []
     times = ["", "history, in Ulaanbaatar time (UTC+8)"] if history else []
-    return [*head, *body, *parked, *times, *history, *cut]
+    return [one_line(line) for line in (*head, *body, *parked, *times, *history, *cut)]
 
 
 def _of_session(s: Session) -> list[str]:

@@ -80,7 +80,7 @@ def assigned(session: Session, seen: SeenPayment, *, by: str, note: str, now: Mi
         wallet=seen.wallet,
         seen_at=now,
         paid_at=seen.paid_at,
-        raw=seen.raw,
+        raw=seen.raw if session.blanked_at is None else "",
         assigned_by=by,
     )
     told = session.with_news(

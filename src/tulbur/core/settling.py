@@ -128,7 +128,9 @@ def _advanced(session: Session, evidence: Evidence, now: Micros) -> tuple[Paymen
     ours = {attempt.id for attempt in session.asked_about}
     payments = {p.id: p for p in session.payments}
     assigned = {p.id for p in session.payments if p.assigned_by}
-    for seen in (*_merged(evidence, ours), *(p for p in evidence.looked_up if p.id in assigned)):
+    for found in (*_merged(evidence, ours), *(p for p in evidence.looked_up if p.id in assigned)):
+        # What is blanked is not blanked a second time.
+        seen = found if session.blanked_at is None else replace(found, raw="")
         if seen.id in evidence.taken:
             continue
         known = payments.get(seen.id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from shlex import quote
 from typing import Any, Final
 
 from tulbur.core.custody import Custody
@@ -45,11 +46,12 @@ def _theirs(session: Session) -> Verdict:
     if session.custody is Custody.HANDED_OVER:
         text = "given back to the old shop, which makes its orders"
         come = [f"{_sum(session, 'held')} came here and is held"] if _sum(session, "held") else []
-        return Verdict("; ".join([text, *come]), (f"tulbur export-redis {session.id} --take-back",) if come else ())
+        back = f"tulbur export-redis {quote(session.id)} --take-back"
+        return Verdict("; ".join([text, *come]), (back,) if come else ())
     review = session.claim.review if session.claim else ""
     if review:
         text = f"waits for a person: imported from the old shop, and {review}"
-        return Verdict(text, (f"tulbur sessions review {session.id} accept",))
+        return Verdict(text, (f"tulbur sessions review {quote(session.id)} accept",))
     return Verdict(
         "still the old shop's: imported, not taken over; nothing is asked and nothing ordered here",
         ("tulbur import --take-over, once the old shop is stopped",),
@@ -110,14 +112,14 @@ def _decisions(session: Session) -> list[str]:
     if not undecided:
         return []
     accept = any(p.status == "PAID" and p.currency == session.currency for p in undecided)
-    review = f"tulbur sessions review {session.id}"
+    review = f"tulbur sessions review {quote(session.id)}"
     makes = [f"{review} accept  (make the orders all the same)"] if accept and session.blanked_at is None else []
     return [*makes, f"{review} refund  (the money goes back)"]
 
 
 def _refunds(session: Session, p: Payment) -> list[str]:
-    by_hand = f"tulbur sessions refund {session.id} {p.id} --reference R  (once it is paid back by hand)"
-    again = f"tulbur sessions refund {session.id} {p.id}"
+    by_hand = f"tulbur sessions refund {quote(session.id)} {p.id} --reference R  (once it is paid back by hand)"
+    again = f"tulbur sessions refund {quote(session.id)} {p.id}"
     refund = p.refund
     if refund is None:
         return [again] if p.refund_due and session.status is Status.PAID else []
@@ -130,7 +132,7 @@ def _refunds(session: Session, p: Payment) -> list[str]:
 
 def _unseen(session: Session) -> list[str]:
     lost = [hint for hint in session.hints if hint.state is HintState.UNCONFIRMED and hint.payment_id]
-    return [f"tulbur sessions check {session.id}  (QPay never showed {lost[-1].payment_id})"] if lost else []
+    return [f"tulbur sessions check {quote(session.id)}  (QPay never showed {lost[-1].payment_id})"] if lost else []
 
 
 # --- the history -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tulbur.core.custody import Custody
 from tulbur.core.retention import blanked, is_over
 from tulbur.core.schedule import DAY
 from tulbur.core.session import SECOND, Invoice, InvoiceState, Micros, Reason, Session, Status
-from tulbur.errors import ProviderError, ProviderRefused
+from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable, TulburError
 from tulbur.payments.desk import Desk
 from tulbur.payments.settling import settle
 from tulbur.ports import MOST_COUNTED, MOST_ROWS, Cancelling, Committed, SessionQuery
@@ -49,8 +49,8 @@ class Cleaned:
 
     `paid` and `late` (EXPIRED and CANCELLED) were blanked, `cancelled` invoices at QPay before that. `left_open`:
     invoices QPay refused to cancel. `asked_again`: QPay says that money has come. `expired`: sessions past their
-    deadline that nobody looked at. `waits`: why late sessions have to wait, "" when they do not. `more`: it ended at
-    its limit.
+    deadline that nobody looked at. `waits`: why late sessions, or those, have to wait, "" when they do not. `more`: it
+    ended at its limit.
     """
 
     dry_run: bool = False
@@ -88,7 +88,6 @@ async def clean(
 ) -> Cleaned:
     """Blank what is over, with a pause after each batch; killed at any moment, the next run goes on where it was."""
     report, before = Cleaned(), _cutoffs(desk, keep)
-    await _expire(desk, report)
     left = most_batches
     for status, batch in ((Status.PAID, _paid_batch), (Status.EXPIRED, _late_batch)):
         empty = 0
@@ -102,6 +101,11 @@ async def clean(
                 break
             await pause()
     report.more = not left
+    # Last: one of these that cannot be read or looked at keeps nobody else's data.
+    try:
+        await _expire(desk, report)
+    except StoreUnavailable as error:
+        report.waits = report.waits or f"sessions past their deadline were not looked at: {error.message}"
     return report
 
 
@@ -189,11 +193,19 @@ def _open(session: Session) -> list[Invoice]:
 async def _expire(desk: Desk, report: Cleaned) -> None:
     """A session past its deadline with no look planned should not be; QPay is asked, and it expires."""
     for session in await _stuck(desk):
-        looked = await settle(desk, session.id, Reason.DEADLINE)
-        if looked.session.status is Status.PENDING:
-            report.stuck.append(session.id)
-        else:
+        if await _ends(desk, session.id):
             report.expired += 1
+        else:
+            report.stuck.append(session.id)
+
+
+async def _ends(desk: Desk, session_id: str) -> bool:
+    try:
+        return (await settle(desk, session_id, Reason.DEADLINE)).session.status is not Status.PENDING
+    except StoreUnavailable:
+        raise
+    except TulburError:
+        return False
 
 
 async def _stuck(desk: Desk) -> list[Session]:

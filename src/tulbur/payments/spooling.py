@@ -28,11 +28,16 @@ async def replay(payments: Payments, spooled: Spooled) -> None:
 
 
 async def _may_call(payments: Payments, spooled: Spooled) -> bool:
-    """Whether the old shop gave QPay that token; while its Redis is away, only the payment is kept."""
+    """Whether the old shop gave QPay that token; while nobody can tell, or can any more, only the payment is kept.
+
+    SUCCESS was said: a session whose key in the old shop's Redis has ended meanwhile must not take the payment along.
+    """
     desk: Desk = payments.desk
     try:
         session = await known(desk, spooled.session_id)
     except SourceUnavailable:
+        session = None
+    if session is None:
         await payments.keep_unmatched("", spooled.payment_id)
         return False
-    return session is not None and is_old_digest(session, spooled.token_digest)
+    return is_old_digest(session, spooled.token_digest)

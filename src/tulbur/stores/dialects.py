@@ -104,6 +104,12 @@ def order_of(
 LOCK_SECONDS: Final = 5
 """How long a statement waits for another transaction's lock."""
 
+IDLE_SECONDS: Final = 60
+"""How long a transaction may stand still: a process that is stopped, or without its host, holds rows no longer."""
+
+UNUSED_SECONDS: Final = 1000
+"""The same for MySQL, which can tell a connection no closer limit; longer than a pool keeps one."""
+
 
 def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
     """What a session starts with, whatever the server, the database or the role prefer.
@@ -115,7 +121,7 @@ def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
         "timezone": "UTC",
         "statement_timeout": "0",
         "lock_timeout": f"{lock_seconds}s",
-        "idle_in_transaction_session_timeout": "60s",
+        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
         "default_transaction_isolation": "read committed",
     }
 
@@ -125,9 +131,11 @@ def mysql_settings(lock_seconds: int = LOCK_SECONDS, *, galera: bool = False) ->
     strict = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
     # The driver logs warnings, and in strict mode none of them is about our data.
     quiet = "sql_notes = 0, max_error_count = 0"
+    # What is in the comment only MariaDB reads.
+    idle = f"wait_timeout = {UNUSED_SECONDS} /*M! , idle_transaction_timeout = {IDLE_SECONDS} */"
     chosen = f"sql_mode = '{strict}', time_zone = '+00:00', default_storage_engine = 'InnoDB', {quiet}"
     return (
-        f"SET SESSION {chosen}, innodb_lock_wait_timeout = {lock_seconds}",
+        f"SET SESSION {chosen}, innodb_lock_wait_timeout = {lock_seconds}, {idle}",
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         # A node may be behind what another has answered: it is not read before it has caught up.
         *(("SET SESSION wsrep_sync_wait = 1",) if galera else ()),
