@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tulbur.core import moving, refunding, reviewing
 from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
@@ -13,6 +15,16 @@ from tulbur.errors import Conflict, NotFound, ProviderRefused, ProviderUnavailab
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import cancel_superseded, settle
 from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a person says who has paid money back."""
+
+    reference: str
+    note: str
+    by: str
+    key: str = ""
 
 
 async def refund(
@@ -37,7 +49,8 @@ async def refund(
         ProviderRefused: QPay will not; it is a person's task now.
     """
     if reference:
-        return await _paid_back(desk, session_id, payment_id, amount, reference=reference, note=note, by=by, key=key)
+        said = _Said(reference=reference, note=note, by=by, key=key)
+        return await _paid_back(desk, session_id, payment_id, amount, said)
     is_new = False
 
     def request(stored: Session) -> Session:
@@ -58,11 +71,9 @@ async def _paid_back(
     session_id: str,
     payment_id: str,
     amount: Mongo | None,
+    said: _Said,
     *,
-    reference: str,
-    note: str,
-    by: str,
-    key: str,
+    due_only: bool = False,
 ) -> Session:
     known = (await desk.stored(session_id)).payment(payment_id)
     if known is not None and known.refund is not None and known.refund.state is RefundState.UNCONFIRMED:
@@ -72,7 +83,15 @@ async def _paid_back(
     def close_(stored: Session) -> Session:
         now = desk.clock()
         after = refunding.refund_closed(
-            stored, payment_id, amount, by=by, reference=reference, note=note, now=now, key=key
+            stored,
+            payment_id,
+            amount,
+            by=said.by,
+            reference=said.reference,
+            note=said.note,
+            now=now,
+            key=said.key,
+            due_only=due_only,
         )
         # Where the payer paid twice and the money of the orders went back, the other money pays for them now.
         return after if after is stored else resplit(stored, after, now, desk.rules)
@@ -175,12 +194,13 @@ async def close(desk: Desk, payment_id: str, *, reference: str, note: str = "", 
 
     Raises:
         NotFound: nobody knows this payment.
-        Conflict: it is closed already, or still held: somebody has to decide first.
+        Conflict: it is closed already, or still held: somebody has to decide first; or nothing of it is due.
     """
     session = await desk.store.by_payment(payment_id)
     if session is not None:
         _refuse_undecided(session, payment_id)
-        return await refund(desk, session.id, payment_id, reference=reference, note=note, by=by)
+        person = _Said(reference=reference, note=note, by=by)
+        return await _paid_back(desk, session.id, payment_id, None, person, due_only=True)
     if await desk.store.unmatched_payment(payment_id) is None:
         raise NotFound("there is no such payment")
     said: dict[str, str] = {"reference": reference, "note": note, "by": by}
