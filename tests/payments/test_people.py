@@ -105,6 +105,33 @@ async def test_a_refund_that_never_reached_qpay_is_named_and_sent_again_by_a_per
     assert (after.sum("refunded"), names(after)) == (5_000_000, {ExceptionName.REFUNDED})
 
 
+async def test_what_qpay_refuses_is_no_persons_task_while_nobody_knows_why(w: World) -> None:
+    """Given back at QPay's own page; QPay refuses with a key of its own, and then shows nothing for a while."""
+    session, payment_id = await paid(w, "CARD")
+    await w.refund(payment_id)
+    silent = {"status": 500}
+    refusal = {"status": 400, "body": {"error": "TRANSACTION_CLOSED", "message": "TRANSACTION_CLOSED"}}
+    await w.faults(reply={"payment_refund": refusal, "payment_get": silent, "payment_check": silent})
+    with pytest.raises(ProviderUnavailable):
+        await refunded(w, session, payment_id)
+    (payment,) = (await w.stored(session.id)).payments
+    assert payment.refund is not None
+    assert payment.refund.way == "qpay", "nobody is asked to pay it back by hand"
+    await w.faults()
+    after = await rested(w, session)
+    assert (after.sum("refunded"), [r.state for r in after.payments[0].refunds]) == (5_000_000, ["done"])
+
+
+async def test_a_refund_of_a_payment_that_qpay_does_not_tell_of_comes_to_an_end(w: World) -> None:
+    session, payment_id = await paid(w, "CARD")
+    refusal = {"status": 400, "body": {"error": "PAYMENT_NOT_PAID", "message": "PAYMENT_NOT_PAID"}}
+    await w.faults(reply={"payment_get": refusal, "payment_refund": {"status": 500}})
+    with pytest.raises(ProviderUnavailable):
+        await refunded(w, session, payment_id)
+    after = await rested(w, session)
+    assert (after.next_check_at, names(after)) == (None, {ExceptionName.REFUND_UNCONFIRMED})
+
+
 async def test_two_people_at_once_give_it_back_once(w: World) -> None:
     session, payment_id = await paid(w, "CARD")
     acts = [refunding.refund(w.payments.desk, session.id, payment_id, by=f"p{n}") for n in range(8)]

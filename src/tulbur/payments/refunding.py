@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tulbur.core import moving, refunding, reviewing
 from tulbur.core.custody import Custody
@@ -15,6 +16,10 @@ from tulbur.errors import Conflict, NotFound, ProviderRefused, ProviderUnavailab
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import cancel_superseded, settle
 from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
+
+NOT_SAID: Final = (
+    "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +114,21 @@ async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) 
         refusal.session_id = session.id
         raise
     except ProviderUnavailable:
-        raise ProviderUnavailable(
-            "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again",
-            session_id=session.id,
-        ) from None
+        raise ProviderUnavailable(NOT_SAID, session_id=session.id) from None
     if answer is not GivingBack.ACCEPTED:
         return await _refused(desk, session.id, payment_id, answer.value)
     return (await settle(desk, session.id, Reason.OPERATOR)).session
 
 
 async def _refused(desk: Desk, session_id: str, payment_id: str, key: str) -> Session:
-    """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task."""
-    await settle(desk, session_id, Reason.OPERATOR)
+    """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task.
+
+    Raises:
+        ProviderUnavailable: nobody can tell now; the looks behind the request will.
+    """
+    looked = await settle(desk, session_id, Reason.OPERATOR)
+    if not looked.answered:
+        raise ProviderUnavailable(NOT_SAID, session_id=session_id)
     return await desk.step(session_id, lambda s: refunding.refund_refused(s, payment_id, key, desk.clock()))
 
 
