@@ -291,6 +291,7 @@ async def test_a_sweep_settles_and_prove_certifies(demo: Demo, env: dict[str, st
     assert json.loads(restored.stdout)["cache_emptied"]
     for wrong in (
         ("sweep", "--from", "x", "--to", "y"),
+        ("sweep", "--from", "2999-01-01", "--to", "2999-01-02"),
         ("prove", "--day", "2026-13-01"),
         ("recover", "--since", "no"),
     ):

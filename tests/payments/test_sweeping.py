@@ -456,3 +456,18 @@ async def test_what_was_swept_apart_moves_no_border(shop: Shop) -> None:
     assert await shop.store.swept_until() == until
     await sweep(desk, until - HOUR, shop.clock(), "operator")
     assert await shop.store.swept_until() == shop.clock()
+
+
+async def test_what_is_still_to_come_is_not_called_swept(shop: Shop) -> None:
+    """An operator in a hurry sweeps "until tomorrow"; whoever pays after that is found all the same."""
+    desk, started = shop.process().payments.desk, shop.clock()
+    shop.clock.advance(3600)
+    await by_itself(desk, "w", started_at=started, back=False)
+    await sweep(desk, started, shop.clock() + 3 * DAY, "operator")
+    assert await shop.store.swept_until() == shop.clock()
+    session_id = await expired_session(shop)
+    shop.qpay.pay(str((await shop.stored(session_id)).attempts[0].id))
+    shop.clock.advance(86_400)
+    runs = await by_itself(desk, "w", started_at=started, back=False)
+    assert {run.reason for run in runs} == {"daily"}
+    assert (await shop.stored(session_id)).status is Status.PAID

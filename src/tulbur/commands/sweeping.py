@@ -67,6 +67,8 @@ async def sweep(tulbur: Tulbur, start: str, end: str) -> Mapping[str, Any]:
     first, last = moment(start, "--from"), moment(end, "--to")
     if first >= last:
         raise SettingsError("--from is before --to.")
+    if first >= tulbur.payments.desk.clock():
+        raise SettingsError("--from is a time that has passed.")
     with progress("sweeping", None):
         return _told(await sweeping.sweep(tulbur.payments.desk, first, last, sweeping.OPERATOR))
 
