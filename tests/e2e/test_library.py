@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from tulbur import Settings, Tulbur
+from tulbur.commands import sweeping
 from tulbur.commands.demo import demo_settings, running
 from tulbur.errors import AlreadyPaid, AmountMismatch, Invalid, NotFound, SettingsError
 
@@ -132,3 +133,18 @@ async def test_two_of_them_on_one_database_make_one_order_set(settings: Settings
 def test_a_missing_setting_names_itself() -> None:
     with pytest.raises(SettingsError, match="PUBLIC_URL is not set"):
         Tulbur(Settings(_env_file=None))
+
+
+async def test_a_day_is_proved_though_no_worker_has_numbered_its_events(settings: Settings) -> None:
+    async with Tulbur(settings) as t:
+        session = await t.open(user_id="u1", amount=1000)
+        assert session.invoice is not None
+        await _pay(settings, session.invoice.id)
+        assert (await t.check(session.id)).status == "PAID"
+        async with aiohttp.ClientSession() as http, http.post(f"{settings.qpay_base_url}/_sim/reset") as answer:
+            assert answer.status == 200
+        stored = await t.payments.desk.stored(session.id)
+        day = sweeping.local(stored.payments[0].seen_at)[:10]
+        (difference,) = (await sweeping.prove(t, day)).differences
+        assert difference.what == "recorded here, and not listed by QPay"
+        assert (await t.store.stats(t.payments.desk.clock())).events_undelivered == 0, "nobody is to be sent these"
