@@ -24,6 +24,11 @@ from tulbur.wiring import Tulbur
 SHOWN: Final = 50
 """Differences printed for a person; `--json` holds them all."""
 
+FORGOTTEN: Final = (
+    "what people decided since then is forgotten, and QPay knows nothing of money paid back by hand:"
+    " look at the bank's statement before anybody pays back what is due"
+)
+
 _ZONE: Final = timezone(timedelta(microseconds=ULAANBAATAR), "Asia/Ulaanbaatar")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -78,9 +83,10 @@ async def recover(tulbur: Tulbur, since: str) -> Mapping[str, Any]:
     if at >= tulbur.payments.desk.clock():
         raise SettingsError("--since is a time that has passed.")
     with progress("recovering", None):
+        number = await certifying.number_before(tulbur.payments.desk, at)
         runs, emptied = await sweeping.recover(tulbur.payments.desk, at)
     told = _told(runs)
-    return {**told, "ok": told["ok"] and emptied, "cache_emptied": emptied}
+    return {**told, "ok": told["ok"] and emptied, "cache_emptied": emptied, "events_after": number}
 
 
 def _told(runs: Sequence[SweepRun]) -> dict[str, Any]:
@@ -112,6 +118,9 @@ def print_sweep(found: Mapping[str, Any]) -> None:
             out.print(f"payment {id_} has no session here: its money is found, its cart is not", markup=False)
     if found.get("cache_emptied") is False:
         out.print("the cache could not be emptied: it may show sessions that are no longer there", markup=False)
+    if "events_after" in found:
+        out.print(f"whoever reads /v1/events goes back to after={found['events_after']}", markup=False)
+        out.print(FORGOTTEN, markup=False)
 
 
 # --- prove -----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ in `steps` and `settling` returns the next one, or the same object when there is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -313,9 +314,12 @@ class Session:
         return next((p for p in self.payments if p.id == payment_id), None)
 
     def with_news(self, type_: str, at: Micros, **data: Any) -> Session:  # noqa: ANN401 - JSON values
-        """Append an event; its id is derived, so a retried step names the same event."""
+        """Append an event. Its id is derived, so a retried step names the same event.
+
+        Of what it tells, too: after a restore the n-th event may tell something else, and shops keep the ids they know.
+        """
         number = self.event_count + 1
-        digest = sha256(f"{self.id}:{number}".encode()).hexdigest()
+        digest = sha256(json.dumps([self.id, number, type_, data], sort_keys=True).encode()).hexdigest()
         event = Event(id=f"evt_{digest[:28]}", type=type_, at=at, data=data)
         return replace(self, event_count=number, news=(*self.news, event))
 
