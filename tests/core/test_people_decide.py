@@ -334,6 +334,14 @@ def test_a_refund_somebody_made_elsewhere_is_told() -> None:
     assert story.events.count("refund.done") == 1
 
 
+def test_what_is_told_of_refunds_adds_up_to_what_went_back() -> None:
+    story = closed(started().answered(card("p", 150)), amount=20_00)
+    requested(story, amount=30_00, by="sarnai")
+    after = settling.after_answer(story.session, answer(card("p", 150, "REFUNDED")), story.now)
+    assert [event.data["amount"] for event in after.news if event.type == "refund.done"] == ["130.00"]
+    assert [refund.amount for refund in after.payments[0].refunds] == [20_00, 130_00]
+
+
 def _refund(story: Story, id_: str = "p") -> Any:
     p: Payment | None = story.session.payment(id_)
     assert p is not None

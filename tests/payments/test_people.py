@@ -12,9 +12,10 @@ from tests.payments.world import Clock, World, world
 
 from tulbur.core.rules import Rules
 from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.core.settling import SeenPayment
 from tulbur.errors import Conflict, ProviderUnavailable
 from tulbur.payments import refunding
-from tulbur.ports import Cancelling
+from tulbur.ports import Cancelling, InvoiceRequest
 from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -210,6 +211,28 @@ async def test_short_money_is_accepted_by_a_named_person(w: World) -> None:
     assert told == {"decision": "accept", "by": BY, "note": "a regular", "shortfall": "30000.00"}
     with pytest.raises(Conflict):
         await refunding.review(w.payments.desk, session.id, "accept", by=BY)
+
+
+# --- money without a session
+
+
+async def test_what_one_person_pays_back_another_does_not_assign_meanwhile(w: World) -> None:
+    asked = InvoiceRequest(
+        sender_invoice_no="POS-7", receiver_code="till", description="till", amount=5_000_000, callback_url="http://x"
+    )
+    payment_id = await w.pay_invoice((await w.qpay.create_invoice(asked)).id)
+    await w.payments.callback("nobody", payment_id)
+    session = await w.open()
+    told = w.qpay.get_payment
+
+    async def closed_meanwhile(id_: str) -> SeenPayment | None:
+        await refunding.close(w.payments.desk, id_, reference="KHAN-1", by="sarnai")
+        return await told(id_)
+
+    w.qpay.get_payment = closed_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="closed"):
+        await refunding.assign(w.payments.desk, payment_id, session.id, by=BY)
+    assert (await w.stored(session.id)).payments == ()
 
 
 # --- expired invoices

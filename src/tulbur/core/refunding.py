@@ -130,7 +130,7 @@ def refund_closed(
     if not _awaited(after):
         after = replace(after, looks=_others(after))
     after = with_exceptions(after, named(after), now)
-    return _done(after, paid_back, done, now)
+    return _done(after, paid_back, wanted, done, now)
 
 
 def decided(session: Session, payments: tuple[Payment, ...], *, by: str, note: str, now: Micros) -> Session:
@@ -150,10 +150,11 @@ def with_refunds(session: Session, now: Micros, *, answered: bool) -> Session:
     for p in session.payments:
         open_ = p.refund
         if p.status == "REFUNDED" and (open_ is not None or p.refunded < p.amount):
-            done = replace(open_, state=RefundState.DONE, way=RefundWay.QPAY) if open_ else None
+            left = p.amount - p.refunded
+            done = replace(open_, amount=left, state=RefundState.DONE, way=RefundWay.QPAY) if open_ else None
             refunds = tuple(done if r is open_ and done else r for r in p.refunds)
             gone = replace(p, refunds=refunds)
-            after = _done(_with_payment(after, gone), gone, done, now)
+            after = _done(_with_payment(after, gone), gone, left, done, now)
     return _climbed(after, now, answered=answered)
 
 
@@ -290,12 +291,12 @@ def _less(p: Payment, amount: Mongo) -> Payment:
     )
 
 
-def _done(session: Session, p: Payment, refund: Refund | None, now: Micros) -> Session:
+def _done(session: Session, p: Payment, amount: Mongo, refund: Refund | None, now: Micros) -> Session:
     return session.with_news(
         "refund.done",
         now,
         payment_id=p.id,
-        amount=format_tugrik(refund.amount if refund else p.amount),
+        amount=format_tugrik(amount),
         currency=p.currency,
         way=refund.way.value if refund else RefundWay.QPAY.value,
         by=refund.by if refund else "",

@@ -170,9 +170,7 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
             return holder
         raise Conflict(f"session {holder.id} has this payment")
     await desk.stored(session_id)
-    known = await desk.store.unmatched_payment(payment_id)
-    if known is not None and known.closed_at is not None:
-        raise Conflict("this payment is closed: somebody has dealt with its money already")
+    await _refuse_closed(desk, payment_id)
     desk.sink.asked(Reason.OPERATOR)
     seen = await desk.provider.get_payment(payment_id)
     if seen is None:
@@ -183,8 +181,16 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
     return await _assigned(desk, seen, session_id, note, by)
 
 
+async def _refuse_closed(desk: Desk, payment_id: str) -> None:
+    known = await desk.store.unmatched_payment(payment_id)
+    if known is not None and known.closed_at is not None:
+        raise Conflict("this payment is closed: somebody has dealt with its money already")
+
+
 async def _assigned(desk: Desk, seen: SeenPayment, session_id: str, note: str, by: str) -> Session:
     for _ in range(MOST_COMMITS):
+        # Somebody may have paid it back while QPay was asked.
+        await _refuse_closed(desk, seen.id)
         before = await desk.stored(session_id)
         after = reviewing.assigned(before, seen, by=by, note=note, now=desk.clock(), rules=desk.rules)
         result = await desk.commit(before, after)
