@@ -19,6 +19,7 @@ from tulbur.errors import ProviderUnavailable
 from tulbur.links import Links
 from tulbur.payments.listing import MOST_PAGES, read
 from tulbur.payments.matching import LOOKS_SECONDS
+from tulbur.payments.refunding import close
 from tulbur.payments.sweeping import by_itself, sweep
 from tulbur.ports import InvoiceRequest, PaymentPage
 from tulbur.stores.memory import MemoryStore
@@ -127,6 +128,18 @@ async def test_our_invoice_without_a_session_is_named(shop: Shop) -> None:
     assert process.heard.lost == [("", payment_id)]
     await swept(shop)
     assert len(await shop.store.unmatched(10)) == 1
+
+
+async def test_money_that_somebody_is_done_with_is_not_named_again(shop: Shop) -> None:
+    desk = shop.process().payments.desk
+    payment_id = foreign_bill(shop, desk.links.sender_invoice_no("gone1"))
+    await swept(shop)
+    await close(desk, payment_id, reference="KHAN-1", by="bold")
+    shop.clock.advance(1)
+    await swept(shop)
+    after, before = await shop.store.sweeps(2)
+    assert (before.report["gone"], before.report["unmatched_ids"]) == (1, [payment_id])
+    assert (after.report["gone"], after.report["unmatched_ids"]) == (1, [])
 
 
 async def test_a_number_that_only_looks_like_ours_is_foreign(shop: Shop) -> None:

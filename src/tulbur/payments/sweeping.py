@@ -196,9 +196,11 @@ async def _unmatched(desk: Desk, found: Found, belongs: Belonging) -> None:
 
 
 async def _keep(desk: Desk, found: Found, seen: SeenPayment) -> None:
-    found.unmatched_ids.append(seen.id)
     kept = await desk.store.unmatched_payment(seen.id)
-    if kept is not None and kept.amount is not None and rank(seen.status) <= rank(kept.status):
+    known = kept is not None and kept.amount is not None and rank(seen.status) <= rank(kept.status)
+    if not known or kept is None or kept.closed_at is None:
+        found.unmatched_ids.append(seen.id)
+    if known:
         return
     if await desk.store.record_unmatched(of_payment(seen, desk.clock())):
         desk.sink.unmatched("", seen.id)
