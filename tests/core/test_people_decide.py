@@ -259,11 +259,43 @@ def test_while_qpay_is_at_it_nobody_pays_it_back_by_hand() -> None:
 def test_a_part_by_hand_and_then_the_rest() -> None:
     story = closed(started().answered(card("p", 100)), amount=30_00)
     assert money(story.session) == {"ordered": 70, "refunded": 30}
-    requested(story)
+    with pytest.raises(Conflict, match="say how much"):
+        requested(story)
+    requested(story, amount=70_00)
     assert _refund(story).way is RefundWay.PERSON, "QPay gives back whole payments only"
     assert money(closed(story, ref="R2").session) == {"refunded": 100}
     with pytest.raises(Conflict, match="nothing of this payment"):
         requested(story)
+
+
+def test_a_second_reference_for_the_same_excess_takes_nothing_from_the_orders() -> None:
+    story = closed(started().answered(seen("p", 150)))
+    assert money(story.session) == {"ordered": 100, "refunded": 50}
+    for act in (requested, closed):
+        with pytest.raises(Conflict, match="say how much"):
+            act(story, by="sarnai", **({"ref": "R2"} if act is closed else {}))
+    assert money(closed(story, amount=20_00, ref="R2").session) == {"ordered": 80, "refunded": 70}
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_of_money_paid_twice_one_goes_back_whoever_asks_for_which(done: bool) -> None:
+    story = requested(started().answered(card("p", 100), card("q", 100)), "p")
+    if done:
+        looked(story, card("p", 100, "REFUNDED"), card("q", 100))
+    for act in (requested, closed):
+        with pytest.raises(Conflict, match="say how much"):
+            act(story, "q", by="sarnai")
+    with pytest.raises(Conflict):
+        declined(story)
+    assert money(requested(story, "q", amount=100_00, by="sarnai").session, "q"), "a person who says so may"
+
+
+def test_what_was_asked_for_is_meant_when_it_is_sent_again() -> None:
+    story = requested(started().answered(card("p", 150)), amount=150_00)
+    while story.session.next_check_at is not None:
+        looked(story, card("p", 150))
+    requested(story)
+    assert (_refund(story).way, _refund(story).amount) == (RefundWay.QPAY, 150_00), "not a task over what is due of it"
 
 
 def test_money_that_is_to_go_back_pays_for_nothing() -> None:
@@ -300,6 +332,14 @@ def test_a_refund_somebody_made_elsewhere_is_told() -> None:
     story = started().answered(seen("p", 100)).answered(seen("p", 100, "REFUNDED"))
     assert public_news(story.session) == []
     assert story.events.count("refund.done") == 1
+
+
+def test_what_is_told_of_refunds_adds_up_to_what_went_back() -> None:
+    story = closed(started().answered(card("p", 150)), amount=20_00)
+    requested(story, amount=30_00, by="sarnai")
+    after = settling.after_answer(story.session, answer(card("p", 150, "REFUNDED")), story.now)
+    assert [event.data["amount"] for event in after.news if event.type == "refund.done"] == ["130.00"]
+    assert [refund.amount for refund in after.payments[0].refunds] == [20_00, 130_00]
 
 
 def _refund(story: Story, id_: str = "p") -> Any:

@@ -289,8 +289,12 @@ async def test_a_sweep_settles_and_prove_certifies(demo: Demo, env: dict[str, st
     )
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert json.loads(restored.stdout)["cache_emptied"]
+    shown = await tulbur("recover", "--since", (now - timedelta(hours=1)).isoformat(), env=env, cwd=tmp_path)
+    assert "/v1/events goes back to after=0\n" in shown.stdout
+    assert "look at the bank's statement" in " ".join(shown.stdout.split())
     for wrong in (
         ("sweep", "--from", "x", "--to", "y"),
+        ("sweep", "--from", "2999-01-01", "--to", "2999-01-02"),
         ("prove", "--day", "2026-13-01"),
         ("recover", "--since", "no"),
     ):

@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from tulbur import Settings, Tulbur, wiring
+from tulbur.commands import sweeping
 from tulbur.commands.demo import demo_settings, running
 from tulbur.errors import AlreadyPaid, AmountMismatch, Invalid, NotFound, SettingsError
 
@@ -175,3 +176,18 @@ async def test_work_without_an_end_holds_the_end_up_for_so_long_only(
         await t.start()
         await begun.wait()
         await t.stop()
+
+
+async def test_a_day_is_proved_though_no_worker_has_numbered_its_events(settings: Settings) -> None:
+    async with Tulbur(settings) as t:
+        session = await t.open(user_id="u1", amount=1000)
+        assert session.invoice is not None
+        await _pay(settings, session.invoice.id)
+        assert (await t.check(session.id)).status == "PAID"
+        async with aiohttp.ClientSession() as http, http.post(f"{settings.qpay_base_url}/_sim/reset") as answer:
+            assert answer.status == 200
+        stored = await t.payments.desk.stored(session.id)
+        day = sweeping.local(stored.payments[0].seen_at)[:10]
+        (difference,) = (await sweeping.prove(t, day)).differences
+        assert difference.what == "recorded here, and not listed by QPay"
+        assert (await t.store.stats(t.payments.desk.clock())).events_undelivered == 0, "nobody is to be sent these"

@@ -12,9 +12,10 @@ from tests.payments.world import Clock, World, world
 
 from tulbur.core.rules import Rules
 from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.core.settling import SeenPayment
 from tulbur.errors import Conflict, ProviderUnavailable
 from tulbur.payments import refunding
-from tulbur.ports import Cancelling
+from tulbur.ports import Cancelling, InvoiceRequest
 from tulbur.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +106,33 @@ async def test_a_refund_that_never_reached_qpay_is_named_and_sent_again_by_a_per
     assert (after.sum("refunded"), names(after)) == (5_000_000, {ExceptionName.REFUNDED})
 
 
+async def test_what_qpay_refuses_is_no_persons_task_while_nobody_knows_why(w: World) -> None:
+    """Given back at QPay's own page; QPay refuses with a key of its own, and then shows nothing for a while."""
+    session, payment_id = await paid(w, "CARD")
+    await w.refund(payment_id)
+    silent = {"status": 500}
+    refusal = {"status": 400, "body": {"error": "TRANSACTION_CLOSED", "message": "TRANSACTION_CLOSED"}}
+    await w.faults(reply={"payment_refund": refusal, "payment_get": silent, "payment_check": silent})
+    with pytest.raises(ProviderUnavailable):
+        await refunded(w, session, payment_id)
+    (payment,) = (await w.stored(session.id)).payments
+    assert payment.refund is not None
+    assert payment.refund.way == "qpay", "nobody is asked to pay it back by hand"
+    await w.faults()
+    after = await rested(w, session)
+    assert (after.sum("refunded"), [r.state for r in after.payments[0].refunds]) == (5_000_000, ["done"])
+
+
+async def test_a_refund_of_a_payment_that_qpay_does_not_tell_of_comes_to_an_end(w: World) -> None:
+    session, payment_id = await paid(w, "CARD")
+    refusal = {"status": 400, "body": {"error": "PAYMENT_NOT_PAID", "message": "PAYMENT_NOT_PAID"}}
+    await w.faults(reply={"payment_get": refusal, "payment_refund": {"status": 500}})
+    with pytest.raises(ProviderUnavailable):
+        await refunded(w, session, payment_id)
+    after = await rested(w, session)
+    assert (after.next_check_at, names(after)) == (None, {ExceptionName.REFUND_UNCONFIRMED})
+
+
 async def test_two_people_at_once_give_it_back_once(w: World) -> None:
     session, payment_id = await paid(w, "CARD")
     acts = [refunding.refund(w.payments.desk, session.id, payment_id, by=f"p{n}") for n in range(8)]
@@ -183,6 +211,28 @@ async def test_short_money_is_accepted_by_a_named_person(w: World) -> None:
     assert told == {"decision": "accept", "by": BY, "note": "a regular", "shortfall": "30000.00"}
     with pytest.raises(Conflict):
         await refunding.review(w.payments.desk, session.id, "accept", by=BY)
+
+
+# --- money without a session
+
+
+async def test_what_one_person_pays_back_another_does_not_assign_meanwhile(w: World) -> None:
+    asked = InvoiceRequest(
+        sender_invoice_no="POS-7", receiver_code="till", description="till", amount=5_000_000, callback_url="http://x"
+    )
+    payment_id = await w.pay_invoice((await w.qpay.create_invoice(asked)).id)
+    await w.payments.callback("nobody", payment_id)
+    session = await w.open()
+    told = w.qpay.get_payment
+
+    async def closed_meanwhile(id_: str) -> SeenPayment | None:
+        await refunding.close(w.payments.desk, id_, reference="KHAN-1", by="sarnai")
+        return await told(id_)
+
+    w.qpay.get_payment = closed_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="closed"):
+        await refunding.assign(w.payments.desk, payment_id, session.id, by=BY)
+    assert (await w.stored(session.id)).payments == ()
 
 
 # --- expired invoices

@@ -19,6 +19,7 @@ from tulbur.errors import ProviderUnavailable
 from tulbur.links import Links
 from tulbur.payments.listing import MOST_PAGES, read
 from tulbur.payments.matching import LOOKS_SECONDS
+from tulbur.payments.refunding import close
 from tulbur.payments.sweeping import by_itself, sweep
 from tulbur.ports import InvoiceRequest, PaymentPage
 from tulbur.stores.memory import MemoryStore
@@ -127,6 +128,18 @@ async def test_our_invoice_without_a_session_is_named(shop: Shop) -> None:
     assert process.heard.lost == [("", payment_id)]
     await swept(shop)
     assert len(await shop.store.unmatched(10)) == 1
+
+
+async def test_money_that_somebody_is_done_with_is_not_named_again(shop: Shop) -> None:
+    desk = shop.process().payments.desk
+    payment_id = foreign_bill(shop, desk.links.sender_invoice_no("gone1"))
+    await swept(shop)
+    await close(desk, payment_id, reference="KHAN-1", by="bold")
+    shop.clock.advance(1)
+    await swept(shop)
+    after, before = await shop.store.sweeps(2)
+    assert (before.report["gone"], before.report["unmatched_ids"]) == (1, [payment_id])
+    assert (after.report["gone"], after.report["unmatched_ids"]) == (1, [])
 
 
 async def test_a_number_that_only_looks_like_ours_is_foreign(shop: Shop) -> None:
@@ -456,3 +469,18 @@ async def test_what_was_swept_apart_moves_no_border(shop: Shop) -> None:
     assert await shop.store.swept_until() == until
     await sweep(desk, until - HOUR, shop.clock(), "operator")
     assert await shop.store.swept_until() == shop.clock()
+
+
+async def test_what_is_still_to_come_is_not_called_swept(shop: Shop) -> None:
+    """An operator in a hurry sweeps "until tomorrow"; whoever pays after that is found all the same."""
+    desk, started = shop.process().payments.desk, shop.clock()
+    shop.clock.advance(3600)
+    await by_itself(desk, "w", started_at=started, back=False)
+    await sweep(desk, started, shop.clock() + 3 * DAY, "operator")
+    assert await shop.store.swept_until() == shop.clock()
+    session_id = await expired_session(shop)
+    shop.qpay.pay(str((await shop.stored(session_id)).attempts[0].id))
+    shop.clock.advance(86_400)
+    runs = await by_itself(desk, "w", started_at=started, back=False)
+    assert {run.reason for run in runs} == {"daily"}
+    assert (await shop.stored(session_id)).status is Status.PAID

@@ -391,6 +391,20 @@ async def test_money_that_may_still_become_an_order_is_not_closed(api: Api) -> N
     assert f"review session {other['id']}" in told
 
 
+async def test_only_what_is_due_is_closed(api: Api) -> None:
+    session = await paid(api)
+    told = (await acted(api, f"/v1/payments/{BANK}/close", 409, reference="K-1"))["detail"]
+    assert told == "Nothing of this payment is due back."
+    more = await paid(api, "more", 60_000)
+    assert (await acted(api, "/v1/payments/more/close", reference="K-2"))["refunded"] == "10000.00"
+    assert (await acted(api, "/v1/payments/more/close", reference="K-2"))["refunded"] == "10000.00"
+    await acted(api, "/v1/payments/more/close", 409, reference="K-3")
+    await acted(api, f"/v1/sessions/{more['id']}/refunds", 409, payment_id="more", reference="K-3")
+    for one in (session, more):
+        after = (await api.get(f"/v1/sessions/{one['id']}")).json()
+        assert sum(float(p["ordered"]) for p in after["payments"]) == 50_000, "its orders are still paid for"
+
+
 # --- the list, and who may
 
 

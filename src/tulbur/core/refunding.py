@@ -30,6 +30,8 @@ MOST_KEYS: Final = 20
 
 STILL_PAYABLE: Final = "the payer can still pay; cancel the session first, then what came is due back"
 
+MAY_HAVE_TO_PAY: Final = "money of the orders is being given back, and this may have to pay for them"
+
 
 def refund_requested(
     session: Session, payment_id: str, amount: Mongo | None, *, by: str, note: str, now: Micros, key: str = ""
@@ -43,12 +45,12 @@ def refund_requested(
     Raises:
         NotFound: the session has no such payment.
         Invalid: more than there is, or another request had this key.
-        Conflict: another request is under way, or the session is not ours.
+        Conflict: another request is under way, the session is not ours, or nobody can tell how much is meant.
     """
     if _is_repeated(session, key):
         return session
     p = _ours(session, payment_id)
-    wanted = _amount(p, amount)
+    wanted = _amount(session, p, amount)
     _refuse_while_young(p, by, now)
     whole = wanted == p.amount and p.method == "CARD" and p.status == "PAID"
     way = RefundWay.QPAY if whole else RefundWay.PERSON
@@ -90,12 +92,15 @@ def refund_closed(
     note: str,
     now: Micros,
     key: str = "",
+    due_only: bool = False,
 ) -> Session:
     """A person has paid money back, and names the reference. The same reference again changes nothing.
 
+    `due_only`: money of which nothing is due, and no refund is open, is not meant.
+
     Raises:
         NotFound, Invalid: as of a request.
-        Conflict: QPay, or somebody else, is at it; or the session is not ours.
+        Conflict: QPay, or somebody else, is at it; or as of a request.
     """
     if _is_repeated(session, key):
         return session
@@ -107,7 +112,9 @@ def refund_closed(
     if asked is not None and asked.way is RefundWay.QPAY and asked.state is RefundState.REQUESTED:
         raise Conflict("QPay was asked to give this payment back; wait for what became of it")
     _refuse_while_young(p, by, now)
-    wanted = _amount(p, amount if amount is not None or asked is None else asked.amount)
+    if due_only and asked is None and not p.refund_due:
+        raise Conflict("nothing of this payment is due back")
+    wanted = _amount(session, p, amount if amount is not None or asked is None else asked.amount)
     done = Refund(
         amount=wanted,
         way=RefundWay.PERSON,
@@ -123,7 +130,7 @@ def refund_closed(
     if not _awaited(after):
         after = replace(after, looks=_others(after))
     after = with_exceptions(after, named(after), now)
-    return _done(after, paid_back, done, now)
+    return _done(after, paid_back, wanted, done, now)
 
 
 def decided(session: Session, payments: tuple[Payment, ...], *, by: str, note: str, now: Micros) -> Session:
@@ -143,10 +150,11 @@ def with_refunds(session: Session, now: Micros, *, answered: bool) -> Session:
     for p in session.payments:
         open_ = p.refund
         if p.status == "REFUNDED" and (open_ is not None or p.refunded < p.amount):
-            done = replace(open_, state=RefundState.DONE, way=RefundWay.QPAY) if open_ else None
+            left = p.amount - p.refunded
+            done = replace(open_, amount=left, state=RefundState.DONE, way=RefundWay.QPAY) if open_ else None
             refunds = tuple(done if r is open_ and done else r for r in p.refunds)
             gone = replace(p, refunds=refunds)
-            after = _done(_with_payment(after, gone), gone, done, now)
+            after = _done(_with_payment(after, gone), gone, left, done, now)
     return _climbed(after, now, answered=answered)
 
 
@@ -185,6 +193,11 @@ def told_by_themselves(session: Session) -> tuple[Payment, ...]:
     return tuple({p.id: p for p in (*asked, *assigned)}.values())
 
 
+def leaving_orders(p: Payment) -> Mongo:
+    """What of it pays for orders, and is on its way back."""
+    return max(p.refund.amount - p.refund_due - p.held, 0) if p.refund else 0
+
+
 def _awaited(session: Session) -> bool:
     return bool(refunds_awaited(session))
 
@@ -202,14 +215,28 @@ def _ours(session: Session, payment_id: str) -> Payment:
     return p
 
 
-def _amount(p: Payment, amount: Mongo | None) -> Mongo:
+def _amount(session: Session, p: Payment, amount: Mongo | None) -> Mongo:
     left = p.amount - p.refunded
-    wanted = amount if amount is not None else (p.refund_due or left)
+    wanted = amount if amount is not None else _meant(session, p)
     if not 0 < wanted <= left:
         raise Invalid(f"amount must be more than 0 and at most {format_tugrik(left)}, which is left of this payment")
     if len(p.refunds) >= MOST_REFUNDS:
         raise Conflict("this payment has been given back in too many parts")
     return wanted
+
+
+def _meant(session: Session, p: Payment) -> Mongo:
+    """What is meant where nobody says how much: what was asked for before, what is due, or all of it.
+
+    Whoever looked at the session before another's refund may mean money that pays for the orders by now.
+    """
+    if p.refund is not None:
+        return max(p.refund.amount, p.refund_due)
+    if any(leaving_orders(other) for other in session.payments):
+        raise Conflict(MAY_HAVE_TO_PAY + "; else say how much")
+    if not p.refund_due and any(other.refunds or other.refunded for other in session.payments):
+        raise Conflict("nothing of this payment is due back, and other money is or was given back; say how much")
+    return p.refund_due or p.amount
 
 
 def _refuse_while_young(p: Payment, by: str, now: Micros) -> None:
@@ -264,12 +291,12 @@ def _less(p: Payment, amount: Mongo) -> Payment:
     )
 
 
-def _done(session: Session, p: Payment, refund: Refund | None, now: Micros) -> Session:
+def _done(session: Session, p: Payment, amount: Mongo, refund: Refund | None, now: Micros) -> Session:
     return session.with_news(
         "refund.done",
         now,
         payment_id=p.id,
-        amount=format_tugrik(refund.amount if refund else p.amount),
+        amount=format_tugrik(amount),
         currency=p.currency,
         way=refund.way.value if refund else RefundWay.QPAY.value,
         by=refund.by if refund else "",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tulbur.core.custody import Custody
 from tulbur.core.disagreeing import named
 from tulbur.core.money import Mongo, format_tugrik
-from tulbur.core.refunding import STILL_PAYABLE, decided
+from tulbur.core.refunding import MAY_HAVE_TO_PAY, STILL_PAYABLE, decided, leaving_orders
 from tulbur.core.rules import Rules
 from tulbur.core.session import Micros, Payment, Session, Status
 from tulbur.core.settling import SeenPayment, ordered, with_splits
@@ -56,6 +56,8 @@ def declined(session: Session, *, by: str, note: str, now: Micros) -> Session:
         raise Conflict("a part of this money is being given back; close that refund first")
     if not waiting:
         raise Conflict("no money of this session waits for a decision")
+    if any(leaving_orders(p) for p in session.payments):
+        raise Conflict(f"{MAY_HAVE_TO_PAY}; wait for what becomes of that refund")
     after = decided(_reviewed(session, "refund", by, note, now), waiting, by=by, note=note, now=now)
     return with_refunds_due(session, with_exceptions(after, named(after), now), now)
 

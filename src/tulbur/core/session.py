@@ -314,14 +314,12 @@ class Session:
         return next((p for p in self.payments if p.id == payment_id), None)
 
     def with_news(self, type_: str, at: Micros, **data: Any) -> Session:  # noqa: ANN401 - JSON values
-        """Append an event; its id is derived, so a retried step names the same event.
+        """Append an event. Its id is derived, so a retried step names the same event.
 
-        From all that it says: where a database is put back another event may take its number, and whoever has seen the
-        first must not take the second for it.
+        Of what it tells, too: after a restore the n-th event may tell something else, and shops keep the ids they know.
         """
         number = self.event_count + 1
-        said = json.dumps([self.id, number, type_, data], sort_keys=True, default=str)
-        digest = sha256(said.encode()).hexdigest()
+        digest = sha256(json.dumps([self.id, number, type_, data], sort_keys=True).encode()).hexdigest()
         event = Event(id=f"evt_{digest[:28]}", type=type_, at=at, data=data)
         return replace(self, event_count=number, news=(*self.news, event))
 

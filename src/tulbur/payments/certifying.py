@@ -95,7 +95,7 @@ async def _without_session(desk: Desk, certificate: Certificate, left: _Left, se
 
 async def _lacking(desk: Desk, certificate: Certificate, left: _Left, listed: set[str]) -> None:
     """Payments of ours, made in this time, that QPay does not list."""
-    after = await _number_before(desk, certificate.start)
+    after = await number_before(desk, certificate.start)
     until = certificate.end + SEEN_WITHIN
     for _ in range(MOST_EVENTS // MOST_ROWS):
         events = await desk.store.events(after, MOST_ROWS)
@@ -108,7 +108,7 @@ async def _lacking(desk: Desk, certificate: Certificate, left: _Left, listed: se
     certificate.trouble = certificate.trouble or f"more than {MOST_EVENTS} events: ask for a shorter time"
 
 
-async def _number_before(desk: Desk, at: Micros) -> int:
+async def number_before(desk: Desk, at: Micros) -> int:
     """An event number behind which everything later than `at` is; numbers follow the time but for a little."""
     low, high = 0, 1
     while high < 2**62 and await _is_before(desk, high, at):

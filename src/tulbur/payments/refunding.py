@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
 from tulbur.core import moving, refunding, reviewing
 from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
@@ -13,6 +16,20 @@ from tulbur.errors import Conflict, NotFound, ProviderRefused, ProviderUnavailab
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import cancel_superseded, settle
 from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
+
+NOT_SAID: Final = (
+    "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a person says who has paid money back."""
+
+    reference: str
+    note: str
+    by: str
+    key: str = ""
 
 
 async def refund(
@@ -37,7 +54,8 @@ async def refund(
         ProviderRefused: QPay will not; it is a person's task now.
     """
     if reference:
-        return await _paid_back(desk, session_id, payment_id, amount, reference=reference, note=note, by=by, key=key)
+        said = _Said(reference=reference, note=note, by=by, key=key)
+        return await _paid_back(desk, session_id, payment_id, amount, said)
     is_new = False
 
     def request(stored: Session) -> Session:
@@ -58,11 +76,9 @@ async def _paid_back(
     session_id: str,
     payment_id: str,
     amount: Mongo | None,
+    said: _Said,
     *,
-    reference: str,
-    note: str,
-    by: str,
-    key: str,
+    due_only: bool = False,
 ) -> Session:
     known = (await desk.stored(session_id)).payment(payment_id)
     if known is not None and known.refund is not None and known.refund.state is RefundState.UNCONFIRMED:
@@ -72,7 +88,15 @@ async def _paid_back(
     def close_(stored: Session) -> Session:
         now = desk.clock()
         after = refunding.refund_closed(
-            stored, payment_id, amount, by=by, reference=reference, note=note, now=now, key=key
+            stored,
+            payment_id,
+            amount,
+            by=said.by,
+            reference=said.reference,
+            note=said.note,
+            now=now,
+            key=said.key,
+            due_only=due_only,
         )
         # Where the payer paid twice and the money of the orders went back, the other money pays for them now.
         return after if after is stored else resplit(stored, after, now, desk.rules)
@@ -90,18 +114,21 @@ async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) 
         refusal.session_id = session.id
         raise
     except ProviderUnavailable:
-        raise ProviderUnavailable(
-            "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again",
-            session_id=session.id,
-        ) from None
+        raise ProviderUnavailable(NOT_SAID, session_id=session.id) from None
     if answer is not GivingBack.ACCEPTED:
         return await _refused(desk, session.id, payment_id, answer.value)
     return (await settle(desk, session.id, Reason.OPERATOR)).session
 
 
 async def _refused(desk: Desk, session_id: str, payment_id: str, key: str) -> Session:
-    """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task."""
-    await settle(desk, session_id, Reason.OPERATOR)
+    """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task.
+
+    Raises:
+        ProviderUnavailable: nobody can tell now; the looks behind the request will.
+    """
+    looked = await settle(desk, session_id, Reason.OPERATOR)
+    if not looked.answered:
+        raise ProviderUnavailable(NOT_SAID, session_id=session_id)
     return await desk.step(session_id, lambda s: refunding.refund_refused(s, payment_id, key, desk.clock()))
 
 
@@ -143,9 +170,7 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
             return holder
         raise Conflict(f"session {holder.id} has this payment")
     await desk.stored(session_id)
-    known = await desk.store.unmatched_payment(payment_id)
-    if known is not None and known.closed_at is not None:
-        raise Conflict("this payment is closed: somebody has dealt with its money already")
+    await _refuse_closed(desk, payment_id)
     desk.sink.asked(Reason.OPERATOR)
     seen = await desk.provider.get_payment(payment_id)
     if seen is None:
@@ -156,8 +181,16 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
     return await _assigned(desk, seen, session_id, note, by)
 
 
+async def _refuse_closed(desk: Desk, payment_id: str) -> None:
+    known = await desk.store.unmatched_payment(payment_id)
+    if known is not None and known.closed_at is not None:
+        raise Conflict("this payment is closed: somebody has dealt with its money already")
+
+
 async def _assigned(desk: Desk, seen: SeenPayment, session_id: str, note: str, by: str) -> Session:
     for _ in range(MOST_COMMITS):
+        # Somebody may have paid it back while QPay was asked.
+        await _refuse_closed(desk, seen.id)
         before = await desk.stored(session_id)
         after = reviewing.assigned(before, seen, by=by, note=note, now=desk.clock(), rules=desk.rules)
         result = await desk.commit(before, after)
@@ -175,12 +208,13 @@ async def close(desk: Desk, payment_id: str, *, reference: str, note: str = "", 
 
     Raises:
         NotFound: nobody knows this payment.
-        Conflict: it is closed already, or still held: somebody has to decide first.
+        Conflict: it is closed already, or still held: somebody has to decide first; or nothing of it is due.
     """
     session = await desk.store.by_payment(payment_id)
     if session is not None:
         _refuse_undecided(session, payment_id)
-        return await refund(desk, session.id, payment_id, reference=reference, note=note, by=by)
+        person = _Said(reference=reference, note=note, by=by)
+        return await _paid_back(desk, session.id, payment_id, None, person, due_only=True)
     if await desk.store.unmatched_payment(payment_id) is None:
         raise NotFound("there is no such payment")
     said: dict[str, str] = {"reference": reference, "note": note, "by": by}

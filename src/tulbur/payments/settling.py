@@ -223,19 +223,21 @@ async def _look_up(desk: Desk, session: Session, found: _Found, hint: Hint) -> N
             found.looked_up.append(payment)
             return
         await _adopt(desk, session, found, payment)
-    except ProviderRefused as refusal:
-        # An answer: QPay has nothing to show under this id. Unless it is us whom it refuses.
-        found.complete = found.complete and refusal.provider_status not in (401, 403)
-    except ProviderError:
-        found.complete = False
+    except ProviderError as error:
+        found.complete = found.complete and _is_answer(error)
+
+
+def _is_answer(error: ProviderError) -> bool:
+    """A refusal is one: QPay has nothing to show under this id. Unless it is us whom it refuses."""
+    return isinstance(error, ProviderRefused) and error.provider_status not in (401, 403)
 
 
 async def _by_itself(desk: Desk, found: _Found, payment: Payment) -> None:
     """What became of a refund the payment itself tells, for `check` need not show it any more; or an assigned one."""
     try:
         seen = await desk.provider.get_payment(payment.id)
-    except ProviderError:
-        found.complete = False
+    except ProviderError as error:
+        found.complete = found.complete and _is_answer(error)
         return
     if seen is not None:
         found.looked_up.append(replace(seen, invoice_id=payment.invoice_id))

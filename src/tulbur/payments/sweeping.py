@@ -70,13 +70,15 @@ class Found:
 async def sweep(desk: Desk, start: Micros, end: Micros, reason: str) -> list[SweepRun]:
     """Sweep a time, day by day; each day is on record before it is asked about, and again when it is done.
 
+    It ends now at the latest: what is still to come cannot have been seen.
+
     A run is complete when all of it was seen, and all that came before it since the last complete one: what was swept
     apart from the rest moves no border. Trouble in one day holds the next ones up no more than QPay does.
     """
     until = await desk.store.swept_until()
     adjoins = reason in BY_ITSELF if until is None else start <= until
     runs = []
-    for first, last in sweeping.by_days(start, end):
+    for first, last in sweeping.by_days(start, min(end, desk.clock())):
         run, seen = await _day(desk, first, last, reason, adjoins=adjoins)
         adjoins = adjoins and seen
         runs.append(run)
@@ -194,9 +196,11 @@ async def _unmatched(desk: Desk, found: Found, belongs: Belonging) -> None:
 
 
 async def _keep(desk: Desk, found: Found, seen: SeenPayment) -> None:
-    found.unmatched_ids.append(seen.id)
     kept = await desk.store.unmatched_payment(seen.id)
-    if kept is not None and kept.amount is not None and rank(seen.status) <= rank(kept.status):
+    known = kept is not None and kept.amount is not None and rank(seen.status) <= rank(kept.status)
+    if not known or kept is None or kept.closed_at is None:
+        found.unmatched_ids.append(seen.id)
+    if known:
         return
     if await desk.store.record_unmatched(of_payment(seen, desk.clock())):
         desk.sink.unmatched("", seen.id)

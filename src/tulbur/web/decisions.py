@@ -63,8 +63,9 @@ class Decisions:
         by: str | None = None,
         idempotency_key: str | None = None,
     ) -> Session:
-        """Give a payment back: all that is due of it, else all of it, else `amount` tugrik.
+        """Give a payment back: `amount` tugrik; without one all that is due of it, else all of it.
 
+        Nothing is due, and money of this session was given back before: then the amount has to be said.
         QPay gives back the whole of a card payment. Anything else is a person's task; with a `reference` it is done.
 
         Raises:

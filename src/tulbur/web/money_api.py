@@ -132,7 +132,7 @@ async def assign_payment(payment_id: str, request: Request, parts: Parts, key: R
 async def close_payment(payment_id: str, request: Request, parts: Parts, key: Refunder) -> Response:
     """What is due of it was paid back with this `reference`; without a session: it was dealt with elsewhere.
 
-    The same reference again changes nothing, another one is refused.
+    The same reference again changes nothing, another one is refused; so is money of which nothing is due.
     """
     asked = Close.parse(await read_object(request))
     closed = await refunding.close(
