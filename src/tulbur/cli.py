@@ -429,11 +429,11 @@ def why(
     """The whole story behind an id: where it stands and what to do, then what happened, when and because of whom."""
     from tulbur.commands import why as telling  # noqa: PLC0415
     from tulbur.payments.explaining import explain  # noqa: PLC0415
-    from tulbur.web.why import as_json as shape  # noqa: PLC0415
+    from tulbur.web.why import story_shape  # noqa: PLC0415
 
     story = _with_tulbur(lambda t: explain(t.payments.desk, id_))
     if as_json:
-        _print_json(shape(story))
+        _print_json(story_shape(story).model_dump(mode="json"))
     else:
         telling.print_story(story)
 

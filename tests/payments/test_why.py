@@ -20,7 +20,7 @@ from tulbur.errors import NotFound
 from tulbur.payments.explaining import explain
 from tulbur.payments.refunding import assign, close, refund, review
 from tulbur.ports import InvoiceRequest
-from tulbur.web.why import as_json
+from tulbur.web.why import story_shape
 
 pytestmark = pytest.mark.anyio
 one_store = pytest.mark.parametrize("w", [pytest.param("memory", marks=pytest.mark.store("memory"))], indirect=True)
@@ -29,7 +29,7 @@ one_store = pytest.mark.parametrize("w", [pytest.param("memory", marks=pytest.ma
 async def why(w: World, id_: str) -> list[str]:
     story = await explain(w.payments.desk, id_)
     text = lines(story)
-    told = json.dumps(as_json(story), ensure_ascii=False)
+    told = story_shape(story).model_dump_json()
     assert not [canary for canary in (*CANARIES, "Canary-tea", "Canary-operator") if canary in told + "\n".join(text)]
     assert json.loads(told)["verdict"] == text[0]
     return text

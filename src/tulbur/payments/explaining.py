@@ -43,6 +43,19 @@ async def explain(desk: Desk, id_: str) -> Story:
             raise NotFound("nothing stored here has this id: no session, order, invoice, payment or event")
         return Story(id=id_, kind="payment without a session", unmatched=unmatched)
     kind, session = found
+    return await _of_session(desk, id_, kind, session)
+
+
+async def explain_session(desk: Desk, session_id: str) -> Story:
+    """The story of a session by its own id.
+
+    Raises:
+        NotFound: there is no such session.
+    """
+    return await _of_session(desk, session_id, "session", await desk.stored(session_id))
+
+
+async def _of_session(desk: Desk, id_: str, kind: str, session: Session) -> Story:
     history = await desk.store.history(session.id, MOST_EVENTS)
     parked = await desk.store.parked(0, MOST_ROWS)
     return Story(

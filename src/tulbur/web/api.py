@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tulbur.errors import NotFound
+from tulbur.payments.explaining import explain_session
 from tulbur.ports import MOST_ROWS, SessionQuery
 from tulbur.web.answering import Parts, as_json, as_session
 from tulbur.web.auth import Reader, Writer
@@ -39,6 +40,8 @@ from tulbur.web.shapes import (
     stats_shape,
     stored_order_shape,
 )
+from tulbur.web.why import story_shape
+from tulbur.web.why_models import Why
 
 router: Final = APIRouter(prefix="/v1")
 
@@ -108,6 +111,19 @@ async def list_sessions(parts: Parts, _: Reader, __: Once, query: Query) -> Resp
 )
 async def get_session(session_id: str, parts: Parts, _: Reader) -> Response:
     return as_session(parts, await parts.payments.get(path_id(session_id)))
+
+
+@router.get(
+    "/sessions/{session_id}/why",
+    response_model=Why,
+    responses=problems(404, 503),
+    tags=["sessions"],
+    summary="The whole story of a session",
+    response_description="Where it stands and what to do, then what happened, when and because of whom",
+)
+async def why_session(session_id: str, parts: Parts, _: Reader) -> Response:
+    """What `tulbur why` tells: read from the database, QPay is not asked. No cart, address or note is in it."""
+    return as_json(story_shape(await explain_session(parts.payments.desk, path_id(session_id))))
 
 
 @router.post(
