@@ -123,6 +123,31 @@ class NumberedEvent:
     attempts: int = 0
 
 
+class Telling(StrEnum):
+    """Where an event stands on its way to the shop; ENDED says that nobody sends it, and that no time was noted."""
+
+    WAITING = "waiting"
+    PARKED = "parked"
+    DELIVERED = "delivered"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDelivery:
+    """A public event and how far the shop was told of it.
+
+    `no` None: it has no number yet. `attempts` counts the deliveries that failed; before `retry_at` none is made again.
+    `delivered_at` is by the database's clock.
+    """
+
+    event: Event
+    state: Telling
+    no: int | None = None
+    attempts: int = 0
+    retry_at: Micros | None = None
+    delivered_at: Micros | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """How many events became deliverable again, and the number up to which was looked."""
@@ -285,7 +310,8 @@ class Store(Protocol):
         They wait while an earlier one waits for its retry, and no longer when that one is parked.
         """
 
-    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None: ...
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        """The shop took these, which the owner holds; the time is noted."""
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         """End the owner's leases and count an attempt on each event; none is claimed before `retry_at`, by that clock.
@@ -310,6 +336,9 @@ class Store(Protocol):
 
     async def history(self, session_id: str, limit: int) -> list[Event]:
         """Every event of one session, oldest first, the private ones too."""
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        """How far the shop was told of one session's public events, oldest first."""
 
     async def find(self, query: SessionQuery) -> list[Session]: ...
 

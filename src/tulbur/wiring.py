@@ -28,7 +28,7 @@ from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
-from tulbur.web.decisions import Decisions
+from tulbur.web.decisions import Decisions, name_of
 from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
@@ -286,17 +286,19 @@ class Tulbur(Decisions):
         """The session as it is now. Raises NotFound."""
         return self._shape(await self.payments.get(session_id))
 
-    async def check(self, session_id: str, reason: Reason = Reason.PAYER) -> Session:
+    async def check(self, session_id: str, reason: Reason = Reason.PAYER, *, by: str | None = None) -> Session:
         """Ask QPay now, for a payer at most once per 10 s and session; too early gives the stored state.
+
+        `by` is who wants to know, where that is not the payer.
 
         Raises:
             ProviderUnavailable: QPay does not answer.
         """
-        return self._shape(await self.payments.check(session_id, reason))
+        return self._shape(await self.payments.check(session_id, reason, by="" if by is None else name_of(by)))
 
-    async def cancel(self, session_id: str) -> Session:
-        """Give the session up. Raises AlreadyPaid when the money was there first."""
-        return self._shape(await self.payments.cancel(session_id))
+    async def cancel(self, session_id: str, *, by: str = "the shop") -> Session:
+        """Give the session up; `by` says who does. Raises AlreadyPaid when the money was there first."""
+        return self._shape(await self.payments.cancel(session_id, by=name_of(by)))
 
     def _shape(self, session: CoreSession) -> Session:
         return session_shape(session, self.links)

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from tulbur.core.session import Session
-from tulbur.ports import Disposition, ListedPayment, NumberedEvent, PaymentQuery, Replayed, SweepRun, Unmatched
+from tulbur.ports import (
+    Disposition,
+    EventDelivery,
+    ListedPayment,
+    NumberedEvent,
+    PaymentQuery,
+    Replayed,
+    SweepRun,
+    Unmatched,
+)
 from tulbur.stores import contract, rows
 from tulbur.stores.harnesses import LossyMemoryStore, MemoryHarness
 from tulbur.stores.rows import EventState
@@ -219,6 +228,27 @@ class ReplayWithoutLimit(LossyMemoryStore):
         return await super().replay_events(after_no, since=since, before=before, limit=200, parked_only=parked_only)
 
 
+class PrivateIsToldToo(LossyMemoryStore):
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        return [rows.delivery(self.data.events[id_]) for id_ in self.data.histories.get(session_id, [])][:limit]
+
+
+class NoTimeOfDelivery(LossyMemoryStore):
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        await super().events_done(owner, event_ids)
+        for id_ in event_ids:
+            self.data.events.get(id_, {})["lease_until"] = 0
+
+
+class NotSentIsTold(LossyMemoryStore):
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        done = await super().publish(limit, deliver=deliver)
+        for row in self.data.events.values():
+            if row["state"] == EventState.DELIVERED:
+                row["lease_until"] = row["at"]
+        return done
+
+
 class SweepKeptOnce(LossyMemoryStore):
     async def sweep_put(self, run: SweepRun) -> None:
         if run.id not in self.data.sweeps:
@@ -298,6 +328,9 @@ CAUGHT_BY: list[tuple[type[LossyMemoryStore], str]] = [
     (ReplayFromTheBeginning, "test_a_replay_of_the_recent_passes_over_the_old"),
     (ReplayTakesDelivered, "test_a_replay_of_parked_events_leaves_the_others"),
     (ReplayWithoutLimit, "test_a_replay_looks_at_no_more_than_asked_for"),
+    (PrivateIsToldToo, "test_how_far_the_shop_was_told_is_kept_of_each_event"),
+    (NoTimeOfDelivery, "test_when_an_event_was_delivered_is_kept"),
+    (NotSentIsTold, "test_nobody_is_said_to_have_been_told_what_was_not_to_be_sent"),
     (SweepKeptOnce, "test_a_sweep_is_kept_and_kept_up"),
     (OldestSweepFirst, "test_sweeps_are_listed_newest_first"),
     (UnfinishedSweepCounts, "test_the_latest_complete_sweep_says_until_when"),

@@ -95,6 +95,7 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "by_sender": (lambda c: reads.by_sender(c, "TB-s-2"), {"tulbur_invoices_sender"}),
     "by_payment": (lambda c: reads.by_payment(c, "pay-2"), {"sqlite_autoindex_tulbur_payments_1"}),
     "history": (lambda c: reads.history(c, "s-3", 200), {"tulbur_events_session"}),
+    "deliveries": (lambda c: outbox.deliveries(c, "s-3", 200), {"tulbur_events_session"}),
     "unmatched": (lambda c: worklist.unmatched(c, 200), {"tulbur_payments_open"}),
     "unmatched_payment": (lambda c: worklist.unmatched_payment(c, "lone-0"), {"sqlite_autoindex_tulbur_payments_1"}),
     "unmatched_due": (lambda c: worklist.unmatched_due(c, LATER, 50), {"tulbur_payments_looks"}),

@@ -82,6 +82,9 @@ class Script:
     def history(self) -> tuple[str, int]:
         return self.some_id(), self.random.choice((1, 200))
 
+    def deliveries(self) -> tuple[str, int]:
+        return self.some_id(), self.random.choice((1, 200))
+
     def commit(self) -> tuple[Session, Session] | tuple[()]:
         return self.pair(self.random.choice(list(self.seen))) if self.seen else ()
 

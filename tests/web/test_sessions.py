@@ -70,6 +70,15 @@ async def test_only_a_reader_is_told_and_only_by_a_sessions_own_id(api: Api) -> 
     assert_problem(await api.get(path), 503, "store_unavailable")
 
 
+async def test_the_name_of_the_key_is_who_asked_and_who_cancelled(api: Api) -> None:
+    session = await api.open()
+    await api.post(f"/v1/sessions/{session['id']}/check", key="writer")
+    await api.post(f"/v1/sessions/{session['id']}/cancel")
+    history = (await api.get(f"/v1/sessions/{session['id']}/why")).json()["history"]
+    named = {line["type"]: line["source"] for line in history if line["source"] in ("writer", "all")}
+    assert named == {"check.asked": "writer", "session.cancelled": "all"}
+
+
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ async def refund(
     session = await desk.step(session_id, request)
     if not is_new or not any(p.id == payment_id for p in refunding.refunds_awaited(session)):
         return session
-    return await _given_back(desk, session, payment_id, note)
+    return await _given_back(desk, session, payment_id, note, by)
 
 
 async def _paid_back(
@@ -67,7 +67,7 @@ async def _paid_back(
     known = (await desk.stored(session_id)).payment(payment_id)
     if known is not None and known.refund is not None and known.refund.state is RefundState.UNCONFIRMED:
         # QPay may have given it back since it was last asked: then there is nothing left to pay.
-        await settle(desk, session_id, Reason.OPERATOR)
+        await settle(desk, session_id, Reason.OPERATOR, by=by)
 
     def close_(stored: Session) -> Session:
         now = desk.clock()
@@ -80,11 +80,11 @@ async def _paid_back(
     return await desk.step(session_id, close_)
 
 
-async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) -> Session:
+async def _given_back(desk: Desk, session: Session, payment_id: str, note: str, by: str) -> Session:
     try:
         answer = await desk.provider.refund_payment(payment_id, note)
     except ProviderRefused as refusal:
-        after = await _refused(desk, session.id, payment_id, refusal.key)
+        after = await _refused(desk, session.id, payment_id, refusal.key, by)
         if _is_given_back(after, payment_id):
             return after
         refusal.session_id = session.id
@@ -95,13 +95,13 @@ async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) 
             session_id=session.id,
         ) from None
     if answer is not GivingBack.ACCEPTED:
-        return await _refused(desk, session.id, payment_id, answer.value)
-    return (await settle(desk, session.id, Reason.OPERATOR)).session
+        return await _refused(desk, session.id, payment_id, answer.value, by)
+    return (await settle(desk, session.id, Reason.OPERATOR, by=by)).session
 
 
-async def _refused(desk: Desk, session_id: str, payment_id: str, key: str) -> Session:
+async def _refused(desk: Desk, session_id: str, payment_id: str, key: str, by: str) -> Session:
     """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task."""
-    await settle(desk, session_id, Reason.OPERATOR)
+    await settle(desk, session_id, Reason.OPERATOR, by=by)
     return await desk.step(session_id, lambda s: refunding.refund_refused(s, payment_id, key, desk.clock()))
 
 

@@ -19,6 +19,7 @@ from tulbur.errors import Conflict, StoreUnavailable
 from tulbur.ports import (
     Clock,
     CommitResult,
+    EventDelivery,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -228,7 +229,10 @@ class MongoStore:
         return [documents.numbered(one) for one in await self._link.write(claim)] if page(limit) else []
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
-        await self._link.write_surely(lambda w: outbox.done(w, owner, event_ids))
+        async def done(work: Work) -> None:
+            await outbox.done(work, await self._now(), owner, event_ids)
+
+        await self._link.write_surely(done)
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         await self._link.write_surely(lambda w: outbox.failed(w, owner, event_ids, retry_at=retry_at))
@@ -255,6 +259,10 @@ class MongoStore:
     async def history(self, session_id: str, limit: int) -> list[Event]:
         count = page(limit)
         return await self._link.read(lambda w: reads.history(w, session_id, count)) if count else []
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        count = page(limit)
+        return await self._link.read(lambda w: outbox.deliveries(w, session_id, count)) if count else []
 
     # --- counts, leases, tokens
 

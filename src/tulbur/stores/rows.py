@@ -29,10 +29,12 @@ from tulbur.errors import StoreUnavailable
 from tulbur.ports import (
     MOST_COUNTED,
     MOST_ROWS,
+    EventDelivery,
     ListedPayment,
     NumberedEvent,
     StoreStats,
     SweepRun,
+    Telling,
     Unmatched,
 )
 
@@ -429,6 +431,32 @@ def read_event(row: Columns) -> Event:
 
 def numbered(row: Columns) -> NumberedEvent:
     return NumberedEvent(row["no"], row["session_id"], read_event(row), row.get("attempts", 0))
+
+
+_TELLING: Final = {
+    EventState.UNNUMBERED: Telling.WAITING,
+    EventState.NUMBERED: Telling.WAITING,
+    EventState.PARKED: Telling.PARKED,
+}
+
+
+def delivery(row: Columns) -> EventDelivery:
+    """How far the shop was told; the lease of a delivered event ended when it took it."""
+    state, owner, until = EventState(row["state"]), row["lease_owner"], row["lease_until"] or None
+    done = state is EventState.DELIVERED
+    return EventDelivery(
+        event=read_event(row),
+        state=_TELLING.get(state, Telling.DELIVERED if until else Telling.ENDED),
+        no=row["no"],
+        attempts=row.get("attempts", 0),
+        retry_at=None if done or owner else until,
+        delivered_at=until if done else None,
+    )
+
+
+def delivered(clock: Micros) -> dict[str, Any]:
+    """What a delivery sets; what nobody is sent is DELIVERED with no time."""
+    return {"state": EventState.DELIVERED, "lease_owner": None, "lease_until": clock}
 
 
 def failed(retry_at: Micros | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tulbur.errors import Conflict
 from tulbur.ports import (
     Clock,
     CommitResult,
+    EventDelivery,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -177,7 +178,7 @@ class SqlStore(ABC):
         )
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
-        await self._write_surely(lambda c: outbox.events_done(c, owner, event_ids))
+        await self._write_surely(lambda c: outbox.events_done(c, self._now(c), owner, event_ids))
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         await self._write_surely(lambda c: outbox.events_failed(c, owner, event_ids, retry_at=retry_at))
@@ -197,6 +198,9 @@ class SqlStore(ABC):
 
     async def history(self, session_id: str, limit: int) -> list[Event]:
         return await self._read(lambda c: reads.history(c, session_id, limit))
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        return await self._read(lambda c: outbox.deliveries(c, session_id, limit))
 
     # --- counts, leases, tokens
 

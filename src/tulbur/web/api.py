@@ -134,13 +134,13 @@ async def why_session(session_id: str, parts: Parts, _: Reader) -> Response:
     summary="Cancel a session",
     response_description="The session as it is now",
 )
-async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
+async def cancel_session(session_id: str, parts: Parts, key: Writer) -> Response:
     """Looks for money once more, then cancels the invoice at QPay.
 
     A session that is paid answers 409 `already_paid`; one that is cancelled or expired already answers 200 and stays
     as it is. When QPay cannot be reached the answer is 502 and nothing has changed.
     """
-    return as_session(parts, await parts.payments.cancel(path_id(session_id)))
+    return as_session(parts, await parts.payments.cancel(path_id(session_id), by=key.name))
 
 
 @router.post(
@@ -151,9 +151,9 @@ async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
     summary="Ask QPay now",
     response_description="The session as it is now",
 )
-async def check_session(session_id: str, parts: Parts, _: Writer) -> Response:
+async def check_session(session_id: str, parts: Parts, key: Writer) -> Response:
     """Asks QPay whether the session is paid, at most once per 10 seconds; too early answers the stored state."""
-    return as_session(parts, await parts.payments.check(path_id(session_id)))
+    return as_session(parts, await parts.payments.check(path_id(session_id), by=key.name))
 
 
 # --- orders, events, counts ------------------------------------------------------------------------------------------

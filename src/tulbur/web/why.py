@@ -6,13 +6,13 @@ from tulbur.core.money import format_tugrik
 from tulbur.core.session import MEANINGS, Event, Invoice, Payment, Session
 from tulbur.core.telling import Verdict, local, told, verdict
 from tulbur.payments.explaining import Story
-from tulbur.ports import Unmatched
+from tulbur.ports import EventDelivery, Unmatched
 from tulbur.web.fields import tugrik
 from tulbur.web.shapes import as_time
 from tulbur.web.why_models import (
-    ParkedEvent,
     ToldAttempt,
     ToldClaim,
+    ToldDelivery,
     ToldEvent,
     ToldHint,
     ToldLook,
@@ -35,7 +35,7 @@ def story_shape(story: Story) -> Why:
         do=found.do,
         session=_session(story.session) if story.session else None,
         unmatched=_unmatched(story.unmatched) if story.unmatched else None,
-        parked_events=tuple(ParkedEvent(no=one.no, id=one.event.id, type=one.event.type) for one in story.parked),
+        deliveries=tuple(_delivery(one) for one in story.deliveries),
         history=tuple(_event(event) for event in story.history),
         history_cut=story.cut,
     )
@@ -146,6 +146,19 @@ def _unmatched(u: Unmatched) -> ToldUnmatched:
         next_look_at=as_time(u.due_at),
         looks=u.tries,
         closed_at=as_time(u.closed_at),
+    )
+
+
+def _delivery(one: EventDelivery) -> ToldDelivery:
+    return ToldDelivery(
+        no=one.no,
+        id=one.event.id,
+        type=one.event.type,
+        state=one.state,
+        since=as_time(one.event.at),
+        attempts_failed=one.attempts,
+        retry_at=as_time(one.retry_at),
+        delivered_at=as_time(one.delivered_at),
     )
 
 

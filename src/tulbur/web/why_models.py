@@ -10,6 +10,7 @@ from pydantic import Field
 from tulbur.core.custody import Custody
 from tulbur.core.refund import RefundState, RefundWay
 from tulbur.core.session import ExceptionName, HintState, InvoiceState, Reason, Status
+from tulbur.ports import Telling
 from tulbur.web.models import Amount, Shape
 
 
@@ -127,12 +128,17 @@ class ToldUnmatched(Shape):
     closed_at: datetime | None
 
 
-class ParkedEvent(Shape):
-    """An event that the shop could not be told."""
+class ToldDelivery(Shape):
+    """How far the shop was told of an event. `parked`: nobody tries any more. `ended`: it was not to be sent."""
 
-    no: int
+    no: int | None
     id: str
     type: str
+    state: Telling
+    since: datetime
+    attempts_failed: int
+    retry_at: Annotated[datetime | None, Field(description="it is not sent again before")]
+    delivered_at: datetime | None
 
 
 class ToldEvent(Shape):
@@ -154,6 +160,6 @@ class Why(Shape):
     do: tuple[str, ...]
     session: ToldSession | None
     unmatched: ToldUnmatched | None
-    parked_events: tuple[ParkedEvent, ...]
+    deliveries: tuple[ToldDelivery, ...]
     history: tuple[ToldEvent, ...]
     history_cut: Annotated[bool, Field(description="there is more history than is told")]
