@@ -183,12 +183,16 @@ class SweepRun:
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
+BECAME: Final = ("no_money", "known", "settled", "waiting", "gone", "unclear", "foreign", "failed")
+"""What can become of a listed payment in a sweep; a report counts each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
     """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found.
 
     `by_exception` counts names of a later release too. `unmatched` are those not closed; parked events are not among
-    the undelivered.
+    the undelivered. Sums are in MNT. `swept_until` is the end of the latest complete sweep's window.
     """
 
     by_status: Mapping[Status, int]
@@ -201,6 +205,9 @@ class StoreStats:
     checks_due: int
     events_undelivered: int
     events_parked: int = 0
+    held_count: int = 0
+    held: Mongo = 0
+    swept_until: Micros | None = None
     loads: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -610,3 +617,6 @@ class EventSink(Protocol):
 
     def unmatched(self, session_id: str, payment_id: str) -> None:
         """A callback with a right token named a session that is not stored."""
+
+    def swept(self, run: SweepRun) -> None:
+        """A sweep of one window is over, whether it saw everything or not."""

@@ -21,7 +21,7 @@ from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.cleaning import Keep
 from tulbur.payments.desk import Desk
-from tulbur.ports import EventSink, OldShop, Spool, Store
+from tulbur.ports import EventSink, OldShop, Spool, Store, SweepRun
 from tulbur.qpay.client import QPay
 from tulbur.settings import Required, Settings, WebhookSettings
 from tulbur.spool import FileSpool, Told
@@ -358,3 +358,7 @@ class _Sinks:
     def unmatched(self, session_id: str, payment_id: str) -> None:
         for sink in self._sinks:
             sink.unmatched(session_id, payment_id)
+
+    def swept(self, run: SweepRun) -> None:
+        for sink in self._sinks:
+            sink.swept(run)

@@ -200,6 +200,8 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
             "tulbur_sessions_due",
             "tulbur_payments_open",
             "tulbur_payments_refund_due",
+            "tulbur_payments_held",
+            "tulbur_sweeps_complete",
             "tulbur_events_outbox",
         },
     ),

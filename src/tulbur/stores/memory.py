@@ -143,18 +143,19 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     async def stats(self, now: Micros) -> StoreStats:
         await asyncio.sleep(0)
         sessions, payments = self.data.sessions.values(), self.data.payments.values()
-        due = [(row["currency"], row["refund_due"]) for row in payments if row["refund_due"] > 0]
         hour = now // rows.HOUR - rows.TALLY_HOURS
         return rows.stats(
             statuses=counted(row["status"] for row in sessions),
             exceptions=counted(row["exceptions"] for row in sessions),
             created_24h=sum(now - rows.DAY < row["created_at"] for row in sessions),
             orders=len(self.data.orders),
-            refunds=[(currency, 1, amount) for currency, amount in due],
+            refunds=[(row["currency"], 1, row["refund_due"]) for row in payments if row["refund_due"] > 0],
+            held=[(row["currency"], 1, row["held"]) for row in payments if row["held"] > 0],
             unmatched=sum(row["session_id"] is None and row["closed_at"] is None for row in payments),
             checks_due=sum(row["next_check_at"] is not None and row["next_check_at"] <= now for row in sessions),
             events_undelivered=len(self.data.waiting),
             events_parked=sum(row["state"] == EventState.PARKED for row in self.data.events.values()),
+            swept_until=await self.swept_until(),
             loads=[(name, n) for (at, name), n in self.data.tallies.items() if at > hour],
         )
 

@@ -11,6 +11,7 @@ from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_outbox as outbox
 from tulbur.stores import mongo_schema as schema
+from tulbur.stores import mongo_sweeps as sweeps
 from tulbur.stores import mongo_worklist as worklist
 from tulbur.stores import rows
 from tulbur.stores.mongo_documents import Document, plain
@@ -150,12 +151,8 @@ async def stats(work: Work, now: Micros) -> StoreStats:
             (one["_id"], one["count"])
             for one in await _grouped(work, schema.SESSIONS, "exceptions", {"exceptions": {"$gt": ""}}, unwind=True)
         ],
-        refunds=[
-            (one["_id"], one["count"], int(one["sum"]))
-            for one in await _grouped(
-                work, schema.PAYMENTS, "currency", {"refund_due": {"$gt": 0}}, summed="refund_due"
-            )
-        ],
+        refunds=await _sums(work, "refund_due"),
+        held=await _sums(work, "held"),
         loads=[
             (one["_id"], int(one["sum"]))
             for one in await _grouped(work, schema.TALLIES, "name", {"hour": {"$gt": hour}}, summed="count")
@@ -168,7 +165,14 @@ async def stats(work: Work, now: Micros) -> StoreStats:
             [await _count(work, schema.EVENTS, {"state": int(state)}, _WAITING[state]) for state in rows.UNDELIVERED]
         ),
         events_parked=await _count(work, schema.EVENTS, outbox.PARKED, "parked"),
+        swept_until=await sweeps.until(work),
     )
+
+
+async def _sums(work: Work, part: str) -> list[tuple[str, int, int]]:
+    """Of the few payments of which a part waits: by currency, how many and how much."""
+    found = await _grouped(work, schema.PAYMENTS, "currency", {part: {"$gt": 0}}, summed=part)
+    return [(one["_id"], one["count"], int(one["sum"])) for one in found]
 
 
 _WAITING: Final = {EventState.UNNUMBERED: "unnumbered", EventState.NUMBERED: "undelivered"}

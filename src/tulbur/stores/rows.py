@@ -512,6 +512,7 @@ def stats(
     statuses: Iterable[tuple[str, int]],
     exceptions: Iterable[tuple[str, int]],
     refunds: Iterable[tuple[str, int, int]],
+    held: Iterable[tuple[str, int, int]],
     loads: Iterable[tuple[str, int]],
     created_24h: int,
     orders: int,
@@ -519,8 +520,9 @@ def stats(
     checks_due: int,
     events_undelivered: int,
     events_parked: int,
+    swept_until: Micros | None,
 ) -> StoreStats:
-    """Put counted groups together: sets of exceptions by each name, refunds due (currency, count, sum) in MNT."""
+    """Put counted groups together: sets of exceptions by each name, money (currency, count, sum) in MNT."""
     by_exception: dict[str, int] = {}
     for text, count in exceptions:
         for name in exceptions_named(text):
@@ -529,17 +531,24 @@ def stats(
     for source, count in loads:
         summed[source] = summed.get(source, 0) + count
     by_status = dict(statuses)
-    due = list(refunds)
+    due, kept = list(refunds), list(held)
     return StoreStats(
         by_status={status: by_status.get(status.value, 0) for status in Status},
         by_exception=by_exception,
         created_24h=created_24h,
         orders=orders,
         refund_due_count=sum(count for _, count, _ in due),
-        refund_due=sum(amount for currency, _, amount in due if currency == "MNT"),
+        refund_due=_tugrik(due),
+        held_count=sum(count for _, count, _ in kept),
+        held=_tugrik(kept),
+        swept_until=swept_until,
         unmatched=unmatched,
         checks_due=checks_due,
         events_undelivered=events_undelivered,
         events_parked=events_parked,
         loads=summed,
     )
+
+
+def _tugrik(sums: Iterable[tuple[str, int, int]]) -> int:
+    return sum(amount for currency, _, amount in sums if currency == "MNT")

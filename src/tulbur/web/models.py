@@ -191,6 +191,13 @@ class RefundDue(Shape):
     amount: Amount
 
 
+class Held(Shape):
+    """Payments of which something is held until somebody decides or the payer pays the rest, and how much in all."""
+
+    count: int
+    amount: Amount
+
+
 class Stats(Shape):
     """Counts over everything stored; `loads` and `fallback_rate` are callbacks of the last 24 hours, all processes."""
 
@@ -200,6 +207,7 @@ class Stats(Shape):
     created_24h: int
     orders: int
     refund_due: RefundDue
+    held: Held
     unmatched: Annotated[int, Field(description="payments without a session that nobody has closed")]
     loads: dict[str, int]
     fallback_rate: Annotated[
@@ -209,6 +217,9 @@ class Stats(Shape):
     checks_due: int
     events_undelivered: int
     events_parked: int
+    swept_until: Annotated[
+        datetime | None, Field(description="up to when QPay's list was compared with our records; null: never")
+    ]
 
 
 T = TypeVar("T")

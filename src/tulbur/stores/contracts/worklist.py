@@ -57,6 +57,14 @@ async def owing(store: Store, id_: str, *, now: Micros = NOW) -> None:
 
 
 class WorkListContract(Part):
+    async def test_money_that_is_held_is_counted(self) -> None:
+        async with self.harness.open() as store:
+            await paid(store, "s-0")
+            await held(store, "s-1")
+            await held(store, "s-2")
+            stats = await store.stats(NOW)
+            assert (stats.held_count, stats.held, stats.refund_due_count) == (2, AMOUNT, 0)
+
     async def test_each_payment_is_on_the_list_of_what_it_waits_for(self) -> None:
         async with self.harness.open() as store:
             await paid(store, "done")
