@@ -219,7 +219,7 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         lambda c: outbox.claim_events(c, clock=NOW, owner="w", limit=50, lease_seconds=30),
         {"tulbur_events_outbox", "tulbur_events_session"},
     ),
-    "events_done": (lambda c: outbox.events_done(c, "w", ["e-1-1", "e-2-2"]), {"tulbur_events.PRIMARY"}),
+    "events_done": (lambda c: outbox.events_done(c, NOW, "w", ["e-1-1", "e-2-2"]), {"tulbur_events.PRIMARY"}),
     "events": (lambda c: reads.published(c, 3, 50), {"tulbur_events_no"}),
     "blank": (
         lambda c: writes.blank(c, {Status.PAID: LATER, Status.EXPIRED: NOW}, now=LATER, limit=50, commit_id="x"),

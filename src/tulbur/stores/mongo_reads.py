@@ -170,22 +170,23 @@ async def stats(work: Work, now: Micros) -> StoreStats:
 
 
 async def _sums(work: Work, part: str) -> list[tuple[str, int, int]]:
-    """Of the few payments of which a part waits: by currency, how many and how much."""
-    found = await _grouped(work, schema.PAYMENTS, "currency", {part: {"$gt": 0}}, summed=part)
+    """Of the few payments of which a part waits: by currency, how many and how much; its index has its name."""
+    found = await _grouped(work, schema.PAYMENTS, "currency", {part: {"$gt": 0}}, summed=part, hint=part)
     return [(one["_id"], one["count"], int(one["sum"])) for one in found]
 
 
 _WAITING: Final = {EventState.UNNUMBERED: "unnumbered", EventState.NUMBERED: "undelivered"}
 
 
-async def _count(work: Work, name: str, query: Document, hint: str | None = None) -> int:
-    options: dict[str, Any] = {"hint": hint} if hint else {}
-    found = await work[name].aggregate([{"$match": query}, {"$group": {"_id": None, "count": {"$sum": 1}}}], **options)
+async def _count(work: Work, name: str, query: Document, hint: str = "") -> int:
+    found = await work[name].aggregate(
+        [{"$match": query}, {"$group": {"_id": None, "count": {"$sum": 1}}}], **_hinted(hint)
+    )
     return sum([int(one["count"]) for one in await found.to_list()])
 
 
 async def _grouped(
-    work: Work, name: str, field: str, query: Document, *, summed: str = "", unwind: bool = False
+    work: Work, name: str, field: str, query: Document, *, summed: str = "", unwind: bool = False, hint: str = ""
 ) -> list[Document]:
     total = {"sum": {"$sum": f"${summed}"}} if summed else {}
     found = await work[name].aggregate(
@@ -193,6 +194,11 @@ async def _grouped(
             {"$match": query},
             *([{"$unwind": f"${field}"}] if unwind else []),
             {"$group": {"_id": f"${field}", "count": {"$sum": 1}, **total}},
-        ]
+        ],
+        **_hinted(hint),
     )
     return await found.to_list()
+
+
+def _hinted(hint: str) -> dict[str, Any]:
+    return {"hint": hint} if hint else {}
