@@ -37,7 +37,7 @@ class Committed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentTaken:
-    """The commit did not happen: these payment ids belong to another session."""
+    """The commit did not happen: these payment ids belong to another session, or were closed before being assigned."""
 
     ids: frozenset[str]
 
@@ -255,7 +255,8 @@ class Store(Protocol):
     async def commit(self, before: Session, after: Session) -> CommitResult:
         """Compare-and-set on `before.version`: the row, its invoices, payments, orders and events, or nothing at all.
 
-        PaymentTaken: a payment of `after` belongs to another session; decide again without it.
+        PaymentTaken: a payment of `after` belongs to another session; decide again without it. So is one that is being
+        assigned to this session and that somebody has closed meanwhile.
 
         Raises:
             CommitUnknown: whether it was committed could not be found out.

@@ -21,7 +21,7 @@ from tulbur.ports import (
 )
 from tulbur.stores import contract, rows
 from tulbur.stores.harnesses import LossyMemoryStore, MemoryHarness
-from tulbur.stores.rows import EventState
+from tulbur.stores.rows import Change, EventState
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +110,11 @@ class ClosedForEver(LossyMemoryStore):
         if row.get("closed_at") is not None:
             self.data.payments[unmatched.payment_id].update(closed_at=row["closed_at"], due_at=None)
         return known
+
+
+class ClosedIsAssigned(LossyMemoryStore):
+    def _taken(self, change: Change) -> frozenset[str]:
+        return super()._taken(change) - change.assigned
 
 
 class NoteLostByTheClaim(LossyMemoryStore):
@@ -313,6 +318,7 @@ CAUGHT_BY: list[tuple[type[LossyMemoryStore], str]] = [
     (ClosedAgain, "test_a_payment_is_closed_once"),
     (OwnClosingNotRecognised, "test_a_closing_whose_answer_was_lost_is_done_once"),
     (ClosedForEver, "test_new_money_opens_a_closed_payment"),
+    (ClosedIsAssigned, "test_a_closed_payment_is_not_assigned"),
     (NoteLostByTheClaim, "test_a_closed_payment_may_still_be_claimed"),
     (AttemptsNotCounted, "test_an_attempt_that_failed_is_counted"),
     (RetriedAtOnce, "test_an_event_waits_for_its_retry"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tulbur.core import moving, refunding, reviewing
 from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
@@ -13,6 +15,8 @@ from tulbur.errors import Conflict, NotFound, ProviderRefused, ProviderUnavailab
 from tulbur.payments.desk import MOST_COMMITS, Desk
 from tulbur.payments.settling import cancel_superseded, settle
 from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
+
+_CLOSED: Final = "this payment is closed: somebody has dealt with its money already"
 
 
 async def refund(
@@ -145,7 +149,7 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
     await desk.stored(session_id)
     known = await desk.store.unmatched_payment(payment_id)
     if known is not None and known.closed_at is not None:
-        raise Conflict("this payment is closed: somebody has dealt with its money already")
+        raise Conflict(_CLOSED)
     desk.sink.asked(Reason.OPERATOR)
     seen = await desk.provider.get_payment(payment_id)
     if seen is None:
@@ -164,7 +168,8 @@ async def _assigned(desk: Desk, seen: SeenPayment, session_id: str, note: str, b
         if result is Committed.WON:
             return await cancel_superseded(desk, after.committed())
         if isinstance(result, PaymentTaken):
-            raise Conflict("another session has this payment")
+            closed = await desk.store.unmatched_payment(seen.id)
+            raise Conflict(_CLOSED if closed else "another session has this payment")
     raise ProviderUnavailable("the session is being changed too often; try again")
 
 

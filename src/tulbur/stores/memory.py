@@ -215,8 +215,9 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             return refused
 
     def _taken(self, change: Change) -> frozenset[str]:
-        holders = {p.id: self.data.payments.get(p.id, {}).get("session_id") for p in change.payments}
-        return frozenset(id_ for id_, holder in holders.items() if holder not in (None, change.after.id))
+        known = {p.id: self.data.payments.get(p.id, {}) for p in change.payments}
+        others = {id_ for id_, row in known.items() if row.get("session_id") not in (None, change.after.id)}
+        return frozenset(others | {id_ for id_ in change.assigned if known[id_].get("closed_at") is not None})
 
     def _check_keys(self, change: Change) -> None:
         """Raise Conflict where a database's unique keys would refuse."""

@@ -115,6 +115,12 @@ class Change:
         return [payment for payment in self.after.payments if payment not in known]
 
     @property
+    def assigned(self) -> frozenset[str]:
+        """The payments that a person gives to the session with this commit: not if somebody has closed them."""
+        known = {payment.id for payment in self.before.payments} if self.before else set()
+        return frozenset(p.id for p in self.after.payments if p.assigned_by and p.id not in known)
+
+    @property
     def orders(self) -> list[Order]:
         known = self.before.orders if self.before else ()
         return [order for order in self.after.orders if order not in known]

@@ -32,6 +32,12 @@ _PAYMENT: Final = payments.update().where(
     payments.c.payment_id == bindparam("of_payment"),
     (payments.c.session_id == bindparam("of_session")) | payments.c.session_id.is_(None),
 )
+_ASSIGNED: Final = payments.update().where(
+    payments.c.provider == rows.PROVIDER,
+    payments.c.payment_id == bindparam("of_payment"),
+    payments.c.session_id.is_(None),
+    payments.c.closed_at.is_(None),
+)
 _MINE: Final = (
     select(events.c.id)
     .where(events.c.commit_id == bindparam("commit"), events.c.session_id == bindparam("session"))
@@ -138,7 +144,8 @@ def _write_payments(connection: Connection, change: Change) -> None:
         if insert_new(connection, payments, [row]):
             continue
         keys = {"of_session": session_id, "of_payment": payment.id}
-        if connection.execute(_PAYMENT, {**row, **keys}).rowcount == 0:
+        claim = _ASSIGNED if payment.id in change.assigned else _PAYMENT
+        if connection.execute(claim, {**row, **keys}).rowcount == 0:
             taken.add(payment.id)
     if taken:
         raise PaymentsTaken(frozenset(taken))
