@@ -211,6 +211,17 @@ class StoreStats:
     loads: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Which finished sessions retention leaves alone: the named ones; with `untold` those with undelivered events."""
+
+    ids: frozenset[str] = frozenset()
+    untold: bool = True
+
+
+UNTOLD: Final = Leave()
+
+
 @dataclass(frozen=True, slots=True)
 class StoredToken:
     """A provider login's tokens; `expires_at` as QPay gave it, already read as a point in time."""
@@ -355,22 +366,37 @@ class Store(Protocol):
     async def tally(self, now: Micros, loads: Mapping[str, int]) -> None:
         """Add to the hour's counters of callbacks by load source, shared by all processes."""
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
 
         PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
-        with money held or due back, with looks pending, or with events not yet delivered, or parked; nor one that
-        `core.retention` says is not over. One that is not over is found by no later call.
+        with money held or due back, with looks pending, or that `leave` names; nor one that `core.retention` says is
+        not over. One that is not over is found by no later call; one that cannot be read is passed over.
         """
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         """How many `blank` would find by now, counted up to `limit` and never beyond MOST_COUNTED."""
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
+        """Of the next `limit` of each status that `blank` would find, the ids of those this release cannot read."""
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         """Of the EXPIRED and the CANCELLED sessions that `blank` would take next, those that have an open invoice.
 
         It looks at `limit` of each, so whoever cancels these at QPay may then `blank` as many; none are left open.
         """
+
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        """Payments without a session, closed before that, of which QPay's raw answer is still kept."""
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        """Take QPay's raw answer out of these, where they are closed and have no session."""
 
     async def sweep_put(self, run: SweepRun) -> None:
         """Keep a sweep, or what has become of it since."""

@@ -141,7 +141,11 @@ class Tulbur(Decisions):
         self.worker = Worker(self.payments, owner=owner, publishing=self.shop is None) if worker else None
         self.deliverer = Deliverer(self.payments, self.shop, owner=owner, chance=random.random) if self.shop else None
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
-        self.keep = Keep(retention_days=settings.retention_days, late_days=settings.late_days)
+        self.keep = Keep(
+            retention_days=settings.retention_days,
+            late_days=settings.late_days,
+            telling=settings.webhook() is not None,
+        )
         self.cleaner = Cleaner(self.payments, self.keep, owner=owner) if worker else None
         self.sweeper = Sweeper(self.payments, owner=owner) if worker and settings.sweep == "daily" else None
         self.replayer = Replayer(self.payments, self.spool) if self.spool else None

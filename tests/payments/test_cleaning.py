@@ -13,6 +13,7 @@ from tests.payments.world import World, request
 from tulbur.core.custody import Custody
 from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Reason, Session, Status
 from tulbur.payments.cleaning import Cleaned, Keep, clean, would_clean
+from tulbur.ports import Unmatched
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.mongo import MongoStore
 from tulbur.stores.sqlite import SqliteStore
@@ -228,6 +229,70 @@ async def test_two_cleanups_and_callbacks_at_once(w: World, monkeypatch: pytest.
         assert types.count("session.blanked") <= 1
         assert types.count("session.paid") == 1
     assert [event.type for event in await w.store.history(late.id, 200)].count("session.blanked") == 1
+
+
+async def damage(w: World, session_id: str) -> None:
+    """Write a document that this release cannot read, as a later one's or a disk's fault would be."""
+    if isinstance(w.store, MemoryStore):
+        w.store.data.sessions[session_id]["document"] = b"{}"
+    elif isinstance(w.store, MongoStore):
+        sessions = w.store._link._database()["tulbur_sessions"]  # type: ignore[attr-defined]
+        await sessions.update_one({"_id": session_id}, {"$set": {"document": b"{}"}})
+    else:
+        spoilt = text("UPDATE tulbur_sessions SET document = :document WHERE id = :id")
+        values = {"document": b"{}", "id": session_id}
+        await w.store._write(lambda c: c.execute(spoilt, values))  # type: ignore[attr-defined]
+
+
+async def test_sessions_that_cannot_be_read_keep_nobody_behind_them(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulbur.payments.cleaning.BATCH", 2)
+    lost = [(await paid(w))[0].id for _ in range(4)]
+    gone = [(await expired(w)).id for _ in range(3)]
+    behind, late = (await paid(w))[0], await expired(w)
+    for session_id in (*lost, *gone):
+        await damage(w, session_id)
+    w.clock.advance(200 * DAY)
+    report = await cleaned(w)
+    assert (report.paid, report.late) == (1, 1)
+    assert sorted(report.unreadable) == sorted([*lost, *gone])
+    assert not (await w.stored(behind.id)).items
+    assert not (await w.stored(late.id)).items
+    again = await cleaned(w)
+    assert (again.paid, again.late, sorted(again.unreadable)) == (0, 0, sorted([*lost, *gone]))
+
+
+async def test_where_nobody_is_told_what_waits_to_be_told_keeps_nothing(w: World) -> None:
+    session = await opened(w)
+    await w.payments.callback(session.id, await w.pay(session))
+    await w.store.publish(200)
+    (first, *_) = await w.store.claim_events("w", 1, 60)
+    await w.store.events_failed("w", [first.event.id], retry_at=None)
+    w.clock.advance(40 * DAY)
+    assert (await cleaned(w)).paid == 0, "the shop has still to be told"
+    silent = Keep(telling=False)
+    assert (await would_clean(w.payments.desk, silent)).paid == 1
+    assert (await cleaned(w, silent)).paid == 1
+    assert not (await w.stored(session.id)).items
+    assert [one.event.type for one in await w.store.events(0, 1)] == ["session.opened"], "every event stays"
+    assert (await w.store.claim_events("w", 1, 60))[0].no == 2, "and is told, should there be a shop again"
+
+
+async def test_closed_payments_without_a_session_lose_the_raw_answer(w: World) -> None:
+    facts = Unmatched(payment_id="p-1", seen_at=w.clock(), due_at=None, amount=100, status="PAID", raw="Canary-answer")
+    await w.store.record_unmatched(facts)
+    await w.store.record_unmatched(replace(facts, payment_id="p-2"))
+    w.clock.advance(DAY)
+    await w.store.close_unmatched("p-1", now=w.clock(), note={"by": "tuya", "reference": "R1"})
+    w.clock.advance(30 * DAY - 60)
+    assert (await cleaned(w)).answers == 0
+    w.clock.advance(120)
+    assert (await would_clean(w.payments.desk, Keep())).answers == 1
+    assert (await cleaned(w)).answers == 1
+    assert (await cleaned(w)).answers == 0
+    kept = [await w.store.unmatched_payment(id_) for id_ in ("p-1", "p-2")]
+    assert [one and (one.raw, one.amount) for one in kept] == [("", 100), ("Canary-answer", 100)]
+    assert kept[0] is not None
+    assert kept[0].note["reference"] == "R1"
 
 
 async def test_who_is_past_their_time_with_nobody_looking_expires(w: World) -> None:

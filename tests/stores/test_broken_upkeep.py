@@ -10,8 +10,10 @@ import pytest
 
 from tulbur.core.session import Session
 from tulbur.ports import (
+    UNTOLD,
     Disposition,
     EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -271,36 +273,49 @@ class UnfinishedSweepCounts(LossyMemoryStore):
 
 
 class CountsWhatIsNotOver(LossyMemoryStore):
-    async def blankable(self, *, finished_before: int, late_before: int, limit: int) -> int:
+    async def blankable(self, *, finished_before: int, late_before: int, limit: int, leave: Leave = UNTOLD) -> int:
         cutoffs: Mapping[Any, int] = rows.cutoffs(finished_before, late_before)
         return min(sum(row["status"] in cutoffs for row in self.data.sessions.values()), limit)
 
 
 class CountsOnePage(LossyMemoryStore):
-    async def blankable(self, *, finished_before: int, late_before: int, limit: int) -> int:
-        return await super().blankable(finished_before=finished_before, late_before=late_before, limit=min(limit, 200))
+    async def blankable(self, *, finished_before: int, late_before: int, limit: int, leave: Leave = UNTOLD) -> int:
+        return await super().blankable(
+            finished_before=finished_before, late_before=late_before, limit=min(limit, 200), leave=leave
+        )
 
 
 class ParkedIsBlanked(LossyMemoryStore):
-    def _blankable(self, row: dict[str, Any], cutoffs: Any) -> bool:
+    def _blankable(self, row: dict[str, Any], cutoffs: Any, leave: Leave) -> bool:
         parked = [one for one in self.data.events.values() if one["state"] == EventState.PARKED]
         for one in parked:
             one["state"] = EventState.DELIVERED
-        over = super()._blankable(row, cutoffs)
+        over = super()._blankable(row, cutoffs, leave)
         for one in parked:
             one["state"] = EventState.PARKED
         return over
 
 
+class LeavesNobodyAlone(LossyMemoryStore):
+    def _blankable(self, row: dict[str, Any], cutoffs: Any, leave: Leave) -> bool:
+        return super()._blankable(row, cutoffs, replace(leave, ids=frozenset()))
+
+
+class AnswersOfOpenOnesGo(LossyMemoryStore):
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        for id_ in payment_ids:
+            self.data.payments[id_]["raw"] = ""
+
+
 class EveryLateSession(LossyMemoryStore):
-    async def late_invoices(self, *, late_before: int, limit: int) -> list[Session]:
+    async def late_invoices(self, *, late_before: int, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         over = self._finished(dict.fromkeys(rows.LATE, late_before))[:limit]
         return [rows.read_session(row["document"], row["version"]) for row in over]
 
 
 class LateInvoicesOfAnyOrder(LossyMemoryStore):
-    async def late_invoices(self, *, late_before: int, limit: int) -> list[Session]:
-        found = await super().late_invoices(late_before=late_before, limit=200)
+    async def late_invoices(self, *, late_before: int, limit: int, leave: Leave = UNTOLD) -> list[Session]:
+        found = await super().late_invoices(late_before=late_before, limit=200, leave=leave)
         return found[::-1][:limit]
 
 
@@ -343,6 +358,8 @@ CAUGHT_BY: list[tuple[type[LossyMemoryStore], str]] = [
     (CountsWhatIsNotOver, "test_what_would_be_blanked_is_counted"),
     (CountsOnePage, "test_more_may_be_counted_than_fit_a_page"),
     (ParkedIsBlanked, "test_a_session_with_a_parked_event_is_not_blanked"),
+    (LeavesNobodyAlone, "test_who_is_to_be_left_alone_is"),
+    (AnswersOfOpenOnesGo, "test_the_raw_answer_of_a_closed_payment_is_taken_out"),
     (EveryLateSession, "test_late_sessions_with_an_open_invoice_are_found"),
     (LateInvoicesOfAnyOrder, "test_late_invoices_are_those_of_the_next_to_be_blanked"),
 ]

@@ -17,9 +17,11 @@ from tulbur.core.retention import blanked
 from tulbur.core.session import Event, Micros, Session
 from tulbur.errors import Conflict, StoreUnavailable
 from tulbur.ports import (
+    UNTOLD,
     Clock,
     CommitResult,
     EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -177,14 +179,16 @@ class MongoStore:
 
         return list(_readable(await self._link.write(claim))) if page(limit) else []
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
 
         async def blank(work: Work) -> int:
             over: list[Session] = []
             for status, before in cutoffs.items():
                 if room := page(limit) - len(over):
-                    over += _readable(await reads.finished(work, status, before, room))
+                    over += _readable(await reads.finished(work, status, before, room, leave))
             steps = [(session, blanked(session, now)) for session in over]
             await writes.keep_back(work, [before for before, after in steps if after is before])
             changes = [Change(before, after, commit_id) for before, after in steps if after is not before]
@@ -192,15 +196,36 @@ class MongoStore:
 
         return await self._link.write(blank)
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         cutoffs, most = rows.cutoffs(finished_before, late_before), rows.counted(limit)
-        return await self._link.read(lambda w: reads.blankable(w, cutoffs, most))
+        return await self._link.read(lambda w: reads.blankable(w, cutoffs, most, leave))
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
+        cutoffs, count = rows.cutoffs(finished_before, late_before), page(limit)
+
+        async def look(work: Work) -> list[Mapping[str, Any]]:
+            return [one for each in cutoffs.items() for one in await reads.finished(work, *each, count, leave)]
+
+        found = await self._link.read(look) if count else []
+        readable = {session.id for session in _readable(found)}
+        return [one["_id"] for one in found if one["_id"] not in readable]
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         count = page(limit)
-        found = await self._link.read(lambda w: reads.next_late(w, late_before, count)) if count else []
+        found = await self._link.read(lambda w: reads.next_late(w, late_before, count, leave)) if count else []
         # Their documents tell which have an open invoice, and an invoice need not be searched.
         return [session for session in _readable(found) if rows.has_open_invoice(session)]
+
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        count = page(limit)
+        return await self._link.read(lambda w: worklist.closed(w, closed_before, count)) if count else []
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        await self._link.write_surely(lambda w: worklist.blank(w, payment_ids))
 
     # --- sweeps
 

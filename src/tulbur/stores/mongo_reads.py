@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session, Status
-from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
+from tulbur.ports import Leave, NumberedEvent, SessionQuery, StoredToken, StoreStats
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_outbox as outbox
 from tulbur.stores import mongo_schema as schema
@@ -102,39 +102,42 @@ async def history(work: Work, session_id: str, count: int) -> list[Event]:
     return [rows.read_event(plain(one)) for one in await found.to_list(count)]
 
 
-async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Document]:
+async def finished(work: Work, status: Status, before: Micros, count: int, leave: Leave) -> list[Document]:
     """The documents of sessions to blank, untouched for the longest time first; `count` is one or more."""
     found = await work[schema.SESSIONS].aggregate(
-        [*_finished(status, before), {"$limit": count}, {"$project": STORED}], hint="blank", session=work.session
+        [*_finished(status, before, leave), {"$limit": count}, {"$project": STORED}], hint="blank", session=work.session
     )
     return await found.to_list(count)
 
 
-async def blankable(work: Work, cutoffs: Mapping[Status, Micros], most: int) -> int:
+async def blankable(work: Work, cutoffs: Mapping[Status, Micros], most: int, leave: Leave) -> int:
     """How many there are to blank, counted no further than asked for."""
     count = 0
     for status, before in cutoffs.items():
         if count < most:
-            stages = [*_finished(status, before), {"$limit": most - count}, {"$count": "count"}]
+            stages = [*_finished(status, before, leave), {"$limit": most - count}, {"$count": "count"}]
             found = await (await work[schema.SESSIONS].aggregate(stages, hint="blank")).to_list(1)
             count += int(found[0]["count"]) if found else 0
     return count
 
 
-async def next_late(work: Work, late_before: Micros, count: int) -> list[Document]:
+async def next_late(work: Work, late_before: Micros, count: int, leave: Leave) -> list[Document]:
     """The documents of EXPIRED and CANCELLED sessions that `blank` takes next."""
-    return [one for status in rows.LATE for one in await finished(work, status, late_before, count)]
+    return [one for status in rows.LATE for one in await finished(work, status, late_before, count, leave)]
 
 
-def _finished(status: Status, before: Micros) -> list[Document]:
-    wanted = {
+def _finished(status: Status, before: Micros, leave: Leave) -> list[Document]:
+    wanted: Document = {
         "status": status.value,
         "blanked_at": None,
         "unsettled": 0,
         "updated_at": {"$lt": before},
         "next_check_at": None,
     }
-    return [{"$match": wanted}, {"$sort": {"updated_at": 1}}, *outbox.nothing_before("_id", "")]
+    if leave.ids:
+        wanted["_id"] = {"$nin": sorted(leave.ids)}
+    told = outbox.nothing_before("_id", "") if leave.untold else []
+    return [{"$match": wanted}, {"$sort": {"updated_at": 1}}, *told]
 
 
 async def token_get(work: Work, login: str) -> StoredToken | None:
