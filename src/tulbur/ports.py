@@ -213,10 +213,14 @@ class StoreStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """Which finished sessions retention leaves alone: the named ones; with `untold` those with undelivered events."""
+    """Which finished sessions retention leaves alone: the named ones; with `untold` those with undelivered events.
+
+    With `payable`, `blank` also passes over EXPIRED and CANCELLED ones whose invoice is open at QPay.
+    """
 
     ids: frozenset[str] = frozenset()
     untold: bool = True
+    payable: bool = False
 
 
 UNTOLD: Final = Leave()

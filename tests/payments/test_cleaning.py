@@ -131,6 +131,35 @@ async def test_late_money_for_a_blanked_session_is_held_for_a_person(w: World) -
     assert (after.status, [p.id for p in after.payments], len(after.orders)) == (Status.PAID, [payment_id], 2)
 
 
+class DeliveredMeanwhile:
+    """A store; once it was asked for late sessions with an open invoice, the shop hears of what it had not heard of."""
+
+    def __init__(self, w: World) -> None:
+        self._w = w
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._w.store, name)
+
+    async def late_invoices(self, **asked: Any) -> list[Session]:
+        found = await self._w.store.late_invoices(**asked)
+        await delivered(self._w)
+        return found
+
+
+async def test_who_joins_the_late_ones_meanwhile_is_not_blanked_with_an_open_invoice(w: World) -> None:
+    session = await opened(w)
+    w.clock.advance(1801 + 61)
+    await w.payments.look(await w.stored(session.id))
+    stored = await w.stored(session.id)
+    assert (stored.status, stored.attempts[0].state) == (Status.EXPIRED, InvoiceState.OPEN)
+    w.clock.advance(91 * DAY)
+    desk = replace(w.payments.desk, store=DeliveredMeanwhile(w))
+    report = await clean(desk, Keep(), pause=no_pause)
+    after = await w.stored(session.id)
+    assert (report.late, report.cancelled) == (1, 1)
+    assert (after.items, after.attempts[0].state) == ((), InvoiceState.CANCELLED)
+
+
 async def test_open_invoices_are_cancelled_with_the_blanking(w: World) -> None:
     session = await expired(w)
     w.clock.advance(90 * DAY - 7200)

@@ -181,8 +181,10 @@ async def _late_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
     except ProviderError as error:
         report.waits = f"an invoice could not be cancelled at QPay: {error.message}"
     if not over:
+        # Who has joined them since has an invoice, perhaps, and is found by the next batch.
+        leave = replace(before.leave, payable=True)
         done = await desk.store.blank(
-            finished_before=NEVER, late_before=before.late, now=desk.clock(), limit=BATCH, leave=before.leave
+            finished_before=NEVER, late_before=before.late, now=desk.clock(), limit=BATCH, leave=leave
         )
     report.late += done
     return done

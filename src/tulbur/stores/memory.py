@@ -115,7 +115,7 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     ) -> int:
         await asyncio.sleep(0)
         over = self._finished(rows.cutoffs(finished_before, late_before), leave)[: page(limit)]
-        return sum(self._blank(row, now) for row in over if _is_readable(row))
+        return sum(self._blank(row, now, leave) for row in over if _is_readable(row))
 
     async def blankable(
         self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
@@ -268,11 +268,13 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             if row["state"] in rows.UNDELIVERED:
                 data.waiting[row["id"]] = None
 
-    def _blank(self, row: Row, now: Micros) -> bool:
+    def _blank(self, row: Row, now: Micros, leave: Leave) -> bool:
         before = self._read(row)
         after = blanked(before, now)
         if after is before:
             row["unsettled"] = rows.kept_back(before)
+            return False
+        if rows.is_left(before, leave):
             return False
         return self._commit(Change(before, after, self._new_id())) is Committed.WON
 

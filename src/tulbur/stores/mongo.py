@@ -191,7 +191,8 @@ class MongoStore:
                     over += _readable(await reads.finished(work, status, before, room, leave))
             steps = [(session, blanked(session, now)) for session in over]
             await writes.keep_back(work, [before for before, after in steps if after is before])
-            changes = [Change(before, after, commit_id) for before, after in steps if after is not before]
+            to_blank = [step for step in steps if step[1] is not step[0] and not rows.is_left(step[0], leave)]
+            changes = [Change(before, after, commit_id) for before, after in to_blank]
             return len(await writes.commit_all(work, changes))
 
         return await self._link.write(blank)

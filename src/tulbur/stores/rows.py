@@ -30,6 +30,7 @@ from tulbur.ports import (
     MOST_COUNTED,
     MOST_ROWS,
     EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     StoreStats,
@@ -310,6 +311,11 @@ def kept_back(session: Session) -> int:
 
 def has_open_invoice(session: Session) -> bool:
     return any(attempt.state is InvoiceState.OPEN and attempt.id for attempt in session.attempts)
+
+
+def is_left(session: Session, leave: Leave) -> bool:
+    """Whether it is passed over for what only its document tells."""
+    return leave.payable and session.status in LATE and has_open_invoice(session)
 
 
 def order_row(session_id: str, order: Order) -> dict[str, Any]:

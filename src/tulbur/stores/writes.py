@@ -194,7 +194,7 @@ def blank(
             if after is session:
                 mine = (sessions.c.id == session.id) & (sessions.c.version == session.version)
                 connection.execute(sessions.update().where(mine).values(unsettled=rows.kept_back(session)))
-            else:
+            elif not rows.is_left(session, leave):
                 done += commit(connection, Change(session, after, commit_id)) is Committed.WON
     return done
 
