@@ -23,7 +23,7 @@ from tulbur.errors import TulburError
 from tulbur.links import Links
 from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cache, Provider, Store
+from tulbur.ports import Cache, Provider, Store, SweepRun
 from tulbur.stores.memory import MemoryData
 from tulbur.worker import Worker
 
@@ -55,6 +55,8 @@ class Silent:
     def changed(self, session: Session) -> None: ...
 
     def unmatched(self, session_id: str, payment_id: str) -> None: ...
+
+    def swept(self, run: SweepRun) -> None: ...
 
 
 SILENT: Final = Silent()

@@ -259,6 +259,7 @@ def _one_session(as_json: bool, work: Callable[[Tulbur], Coroutine[Any, Any, Any
         showing.print_session(session)
 
 
+By = Annotated[str | None, typer.Option("--by", help="Who decides; the operating system's user otherwise.")]
 SessionId = Annotated[str, typer.Argument(help="The session's id.")]
 
 
@@ -269,17 +270,20 @@ def sessions_show(session_id: SessionId, as_json: Json = False) -> None:
 
 
 @sessions_app.command("check")
-def sessions_check(session_id: SessionId, as_json: Json = False) -> None:
+def sessions_check(session_id: SessionId, by: By = None, as_json: Json = False) -> None:
     """Ask QPay about one session now, and settle it."""
     from tulbur.core.session import Reason  # noqa: PLC0415
+    from tulbur.web.decisions import name_of  # noqa: PLC0415
 
-    _one_session(as_json, lambda t: t.check(session_id, Reason.OPERATOR))
+    _one_session(as_json, lambda t: t.check(session_id, Reason.OPERATOR, by=name_of(by)))
 
 
 @sessions_app.command("cancel")
-def sessions_cancel(session_id: SessionId, as_json: Json = False) -> None:
+def sessions_cancel(session_id: SessionId, by: By = None, as_json: Json = False) -> None:
     """Cancel one session and its invoices at QPay."""
-    _one_session(as_json, lambda t: t.cancel(session_id))
+    from tulbur.web.decisions import name_of  # noqa: PLC0415
+
+    _one_session(as_json, lambda t: t.cancel(session_id, by=name_of(by)))
 
 
 @events_app.command("list")
@@ -318,7 +322,6 @@ def events_replay(
         typer.echo(f"{done['replayed']} events will be delivered again")
 
 
-By = Annotated[str | None, typer.Option("--by", help="Who decides; the operating system's user otherwise.")]
 Note = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
 
 
@@ -429,11 +432,11 @@ def why(
     """The whole story behind an id: where it stands and what to do, then what happened, when and because of whom."""
     from tulbur.commands import why as telling  # noqa: PLC0415
     from tulbur.payments.explaining import explain  # noqa: PLC0415
-    from tulbur.web.why import as_json as shape  # noqa: PLC0415
+    from tulbur.web.why import story_shape  # noqa: PLC0415
 
     story = _with_tulbur(lambda t: explain(t.payments.desk, id_))
     if as_json:
-        _print_json(shape(story))
+        _print_json(story_shape(story).model_dump(mode="json"))
     else:
         telling.print_story(story)
 

@@ -37,7 +37,7 @@ class Committed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentTaken:
-    """The commit did not happen: these payment ids belong to another session."""
+    """The commit did not happen: these payment ids belong to another session, or were closed before being assigned."""
 
     ids: frozenset[str]
 
@@ -123,6 +123,31 @@ class NumberedEvent:
     attempts: int = 0
 
 
+class Telling(StrEnum):
+    """Where an event stands on its way to the shop; ENDED says that nobody sends it, and that no time was noted."""
+
+    WAITING = "waiting"
+    PARKED = "parked"
+    DELIVERED = "delivered"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDelivery:
+    """A public event and how far the shop was told of it.
+
+    `no` None: it has no number yet. `attempts` counts the deliveries that failed; before `retry_at` none is made again.
+    `delivered_at` is by the database's clock.
+    """
+
+    event: Event
+    state: Telling
+    no: int | None = None
+    attempts: int = 0
+    retry_at: Micros | None = None
+    delivered_at: Micros | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """How many events became deliverable again, and the number up to which was looked."""
@@ -158,12 +183,16 @@ class SweepRun:
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
+BECAME: Final = ("no_money", "known", "settled", "waiting", "gone", "unclear", "foreign", "failed")
+"""What can become of a listed payment in a sweep; a report counts each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
     """Counts over everything stored; `loads` are callbacks of the last 24 hours by where the session was found.
 
     `by_exception` counts names of a later release too. `unmatched` are those not closed; parked events are not among
-    the undelivered.
+    the undelivered. Sums are in MNT. `swept_until` is the end of the latest complete sweep's window.
     """
 
     by_status: Mapping[Status, int]
@@ -176,7 +205,25 @@ class StoreStats:
     checks_due: int
     events_undelivered: int
     events_parked: int = 0
+    held_count: int = 0
+    held: Mongo = 0
+    swept_until: Micros | None = None
     loads: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Which finished sessions retention leaves alone: the named ones; with `untold` those with undelivered events.
+
+    With `payable`, `blank` also passes over EXPIRED and CANCELLED ones whose invoice is open at QPay.
+    """
+
+    ids: frozenset[str] = frozenset()
+    untold: bool = True
+    payable: bool = False
+
+
+UNTOLD: Final = Leave()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +270,8 @@ class Store(Protocol):
     async def commit(self, before: Session, after: Session) -> CommitResult:
         """Compare-and-set on `before.version`: the row, its invoices, payments, orders and events, or nothing at all.
 
-        PaymentTaken: a payment of `after` belongs to another session; decide again without it.
+        PaymentTaken: a payment of `after` belongs to another session; decide again without it. So is one that is being
+        assigned to this session and that somebody has closed meanwhile.
 
         Raises:
             CommitUnknown: whether it was committed could not be found out.
@@ -285,7 +333,8 @@ class Store(Protocol):
         They wait while an earlier one waits for its retry, and no longer when that one is parked.
         """
 
-    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None: ...
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        """The shop took these, which the owner holds; the time is noted."""
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         """End the owner's leases and count an attempt on each event; none is claimed before `retry_at`, by that clock.
@@ -311,6 +360,9 @@ class Store(Protocol):
     async def history(self, session_id: str, limit: int) -> list[Event]:
         """Every event of one session, oldest first, the private ones too."""
 
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        """How far the shop was told of one session's public events, oldest first."""
+
     async def find(self, query: SessionQuery) -> list[Session]: ...
 
     async def stats(self, now: Micros) -> StoreStats: ...
@@ -318,22 +370,37 @@ class Store(Protocol):
     async def tally(self, now: Micros, loads: Mapping[str, int]) -> None:
         """Add to the hour's counters of callbacks by load source, shared by all processes."""
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         """Take cart and personal data out of finished sessions, keeping every key; how many were blanked.
 
         PAID sessions last changed before `finished_before`; EXPIRED and CANCELLED ones before `late_before`. Never one
-        with money held or due back, with looks pending, or with events not yet delivered, or parked; nor one that
-        `core.retention` says is not over. One that is not over is found by no later call.
+        with money held or due back, with looks pending, or that `leave` names; nor one that `core.retention` says is
+        not over. One that is not over is found by no later call; one that cannot be read is passed over.
         """
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         """How many `blank` would find by now, counted up to `limit` and never beyond MOST_COUNTED."""
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
+        """Of the next `limit` of each status that `blank` would find, the ids of those this release cannot read."""
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         """Of the EXPIRED and the CANCELLED sessions that `blank` would take next, those that have an open invoice.
 
         It looks at `limit` of each, so whoever cancels these at QPay may then `blank` as many; none are left open.
         """
+
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        """Payments without a session, closed before that, of which QPay's raw answer is still kept."""
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        """Take QPay's raw answer out of these, where they are closed and have no session."""
 
     async def sweep_put(self, run: SweepRun) -> None:
         """Keep a sweep, or what has become of it since."""
@@ -581,3 +648,6 @@ class EventSink(Protocol):
 
     def unmatched(self, session_id: str, payment_id: str) -> None:
         """A callback with a right token named a session that is not stored."""
+
+    def swept(self, run: SweepRun) -> None:
+        """A sweep of one window is over, whether it saw everything or not."""

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
-from tulbur.core.session import ExceptionName, Micros, Reason, Session, Status
-from tulbur.ports import Outcome, Store, StoreStats
+from tulbur.core.session import SECOND, ExceptionName, Micros, Reason, Session, Status
+from tulbur.ports import BECAME, Outcome, Store, StoreStats, SweepRun
 
 CACHE_ERROR_SECONDS: Final = 30.0
 """A broken cache is told of at most this often; the metric counts every error."""
@@ -78,6 +78,10 @@ class Telemetry:
         self._unmatched = Gauge(
             "tulbur_unmatched_payments", "Payments without a session that nobody has closed", registry=registry
         )
+        self._held = Gauge(
+            "tulbur_held_tugrik", "Money held until somebody decides, or the payer pays the rest", registry=registry
+        )
+        self._held_payments = Gauge("tulbur_held_payments", "Payments of which money is held", registry=registry)
         self._undelivered = Gauge("tulbur_events_undelivered", "Events not yet delivered", registry=registry)
         self._spool_waiting = Gauge(
             "tulbur_spool_waiting", "Callbacks that wait in the spool this process uses", registry=registry
@@ -95,6 +99,7 @@ class Telemetry:
         for what in SPOOL_DID:
             self._spooled.labels(what)
         self._begin_deliveries(registry)
+        self._begin_sweeps(registry)
 
     def _begin_deliveries(self, registry: CollectorRegistry) -> None:
         self._parked = Gauge("tulbur_events_parked", "Events nobody tries to deliver any more", registry=registry)
@@ -106,6 +111,24 @@ class Telemetry:
         )
         for outcome in Outcome:
             self._deliveries.labels(outcome.value)
+
+    def _begin_sweeps(self, registry: CollectorRegistry) -> None:
+        self._sweeps = Counter(
+            "tulbur_sweeps", "Sweeps of this process by reason and result", ["reason", "result"], registry=registry
+        )
+        self._swept_payments = Counter(
+            "tulbur_swept_payments",
+            "Payments on QPay's list by what became of them in a sweep",
+            ["became"],
+            registry=registry,
+        )
+        self._swept_until = Gauge(
+            "tulbur_swept_until_seconds",
+            "Up to when QPay's list was compared without a gap, since 1970; 0: never",
+            registry=registry,
+        )
+        for became in BECAME:
+            self._swept_payments.labels(became)
 
     # What an EventSink hears.
 
@@ -138,6 +161,11 @@ class Telemetry:
         _log.warning(
             "callback for a session that is not stored", extra={"session_id": session_id, "payment_id": payment_id}
         )
+
+    def swept(self, run: SweepRun) -> None:
+        self._sweeps.labels(run.reason, "complete" if run.report["seen"] == "all" else "incomplete").inc()
+        for became in BECAME:
+            self._swept_payments.labels(became).inc(run.report[became])
 
     # What the adapters report.
 
@@ -201,6 +229,9 @@ class Telemetry:
             self._exceptions.labels(name.value).set(stats.by_exception.get(name, 0))
         self._refund_due.set(stats.refund_due / 100)
         self._unmatched.set(stats.unmatched)
+        self._held.set(stats.held / 100)
+        self._held_payments.set(stats.held_count)
+        self._swept_until.set((stats.swept_until or 0) / SECOND)
         self._undelivered.set(stats.events_undelivered)
         self._parked.set(stats.events_parked)
 

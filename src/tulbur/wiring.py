@@ -22,14 +22,14 @@ from tulbur.links import Links
 from tulbur.payments import Payments, Policy
 from tulbur.payments.cleaning import Keep
 from tulbur.payments.desk import Desk
-from tulbur.ports import EventSink, OldShop, Spool, Store
+from tulbur.ports import EventSink, OldShop, Spool, Store, SweepRun
 from tulbur.qpay.client import QPay
 from tulbur.settings import Required, Settings, WebhookSettings
 from tulbur.spool import FileSpool, Told
 from tulbur.stores import choosing
 from tulbur.telemetry import Telemetry
 from tulbur.web.app import WebParts, create_app
-from tulbur.web.decisions import Decisions
+from tulbur.web.decisions import Decisions, name_of
 from tulbur.web.intake import SessionOpen, body_digest, open_request
 from tulbur.web.live import LiveSessions
 from tulbur.web.models import Session
@@ -147,7 +147,11 @@ class Tulbur(Decisions):
         self.worker = Worker(self.payments, owner=owner, publishing=self.shop is None) if worker else None
         self.deliverer = Deliverer(self.payments, self.shop, owner=owner, chance=random.random) if self.shop else None
         self.follower = Follower(self.payments, owner=owner) if worker and self.old_shop else None
-        self.keep = Keep(retention_days=settings.retention_days, late_days=settings.late_days)
+        self.keep = Keep(
+            retention_days=settings.retention_days,
+            late_days=settings.late_days,
+            telling=settings.webhook() is not None,
+        )
         self.cleaner = Cleaner(self.payments, self.keep, owner=owner) if worker else None
         self.sweeper = Sweeper(self.payments, owner=owner) if worker and settings.sweep == "daily" else None
         self.replayer = Replayer(self.payments, self.spool) if self.spool else None
@@ -299,17 +303,19 @@ class Tulbur(Decisions):
         """The session as it is now. Raises NotFound."""
         return self._shape(await self.payments.get(session_id))
 
-    async def check(self, session_id: str, reason: Reason = Reason.PAYER) -> Session:
+    async def check(self, session_id: str, reason: Reason = Reason.PAYER, *, by: str | None = None) -> Session:
         """Ask QPay now, for a payer at most once per 10 s and session; too early gives the stored state.
+
+        `by` is who wants to know, where that is not the payer.
 
         Raises:
             ProviderUnavailable: QPay does not answer.
         """
-        return self._shape(await self.payments.check(session_id, reason))
+        return self._shape(await self.payments.check(session_id, reason, by="" if by is None else name_of(by)))
 
-    async def cancel(self, session_id: str) -> Session:
-        """Give the session up. Raises AlreadyPaid when the money was there first."""
-        return self._shape(await self.payments.cancel(session_id))
+    async def cancel(self, session_id: str, *, by: str = "the shop") -> Session:
+        """Give the session up; `by` says who does. Raises AlreadyPaid when the money was there first."""
+        return self._shape(await self.payments.cancel(session_id, by=name_of(by)))
 
     def _shape(self, session: CoreSession) -> Session:
         return session_shape(session, self.links)
@@ -373,3 +379,7 @@ class _Sinks:
     def unmatched(self, session_id: str, payment_id: str) -> None:
         for sink in self._sinks:
             sink.unmatched(session_id, payment_id)
+
+    def swept(self, run: SweepRun) -> None:
+        for sink in self._sinks:
+            sink.swept(run)

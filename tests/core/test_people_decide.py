@@ -84,6 +84,26 @@ def test_money_after_cancelling_is_held_and_may_be_given_back() -> None:
     assert story.session.status is Status.CANCELLED, "what was declined makes no orders, whatever the rules are now"
 
 
+def test_what_was_declined_and_is_given_back_in_part_pays_for_nothing_with_the_rest() -> None:
+    story = under_review(started().expired().at(LATE), seen("p", 100))
+    closed(declined(story), amount=40_00)
+    assert money(story.session) == {"refund_due": 60, "refunded": 40}
+    under_review(story, seen("p", 100), seen("q", 40))
+    assert (story.session.status, money(story.session, "q")) == (Status.EXPIRED, {"held": 40})
+    story.answered(seen("p", 100), seen("q", 40))
+    assert story.session.status is Status.EXPIRED
+    closed(story, ref="R2")
+    assert money(story.session) == {"refunded": 100}
+
+
+def test_what_was_asked_back_and_is_paid_back_in_part_is_still_to_go_back() -> None:
+    story = started().cancelled().answered(seen("p", 60))
+    closed(requested(story), amount=20_00)
+    story.answered(seen("p", 60), seen("q", 60))
+    assert (story.session.status, money(story.session)) == (Status.CANCELLED, {"refund_due": 40, "refunded": 20})
+    assert closed(story, by="tuya", ref="R2").session.payments[0].refunded == 60_00
+
+
 def test_money_in_time_that_was_seen_late_is_not_late() -> None:
     story = under_review(started().expired().at(LATE), seen("p", 100, paid_at=dated(5)))
     assert story.session.status is Status.PAID

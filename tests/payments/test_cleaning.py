@@ -17,6 +17,7 @@ from tulbur.payments import cleaning
 from tulbur.payments.cleaning import Cleaned, Keep, clean, would_clean
 from tulbur.payments.desk import Desk
 from tulbur.payments.settling import Looked
+from tulbur.ports import Unmatched
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.mongo import MongoStore
 from tulbur.stores.sqlite import SqliteStore
@@ -135,6 +136,35 @@ async def test_late_money_for_a_blanked_session_is_held_for_a_person(w: World) -
     assert (after.status, [p.id for p in after.payments], len(after.orders)) == (Status.PAID, [payment_id], 2)
 
 
+class DeliveredMeanwhile:
+    """A store; once it was asked for late sessions with an open invoice, the shop hears of what it had not heard of."""
+
+    def __init__(self, w: World) -> None:
+        self._w = w
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._w.store, name)
+
+    async def late_invoices(self, **asked: Any) -> list[Session]:
+        found = await self._w.store.late_invoices(**asked)
+        await delivered(self._w)
+        return found
+
+
+async def test_who_joins_the_late_ones_meanwhile_is_not_blanked_with_an_open_invoice(w: World) -> None:
+    session = await opened(w)
+    w.clock.advance(1801 + 61)
+    await w.payments.look(await w.stored(session.id))
+    stored = await w.stored(session.id)
+    assert (stored.status, stored.attempts[0].state) == (Status.EXPIRED, InvoiceState.OPEN)
+    w.clock.advance(91 * DAY)
+    desk = replace(w.payments.desk, store=DeliveredMeanwhile(w))
+    report = await clean(desk, Keep(), pause=no_pause)
+    after = await w.stored(session.id)
+    assert (report.late, report.cancelled) == (1, 1)
+    assert (after.items, after.attempts[0].state) == ((), InvoiceState.CANCELLED)
+
+
 async def test_open_invoices_are_cancelled_with_the_blanking(w: World) -> None:
     session = await expired(w)
     w.clock.advance(90 * DAY - 7200)
@@ -233,6 +263,70 @@ async def test_two_cleanups_and_callbacks_at_once(w: World, monkeypatch: pytest.
         assert types.count("session.blanked") <= 1
         assert types.count("session.paid") == 1
     assert [event.type for event in await w.store.history(late.id, 200)].count("session.blanked") == 1
+
+
+async def damage(w: World, session_id: str) -> None:
+    """Write a document that this release cannot read, as a later one's or a disk's fault would be."""
+    if isinstance(w.store, MemoryStore):
+        w.store.data.sessions[session_id]["document"] = b"{}"
+    elif isinstance(w.store, MongoStore):
+        sessions = w.store._link._database()["tulbur_sessions"]  # type: ignore[attr-defined]
+        await sessions.update_one({"_id": session_id}, {"$set": {"document": b"{}"}})
+    else:
+        spoilt = text("UPDATE tulbur_sessions SET document = :document WHERE id = :id")
+        values = {"document": b"{}", "id": session_id}
+        await w.store._write(lambda c: c.execute(spoilt, values))  # type: ignore[attr-defined]
+
+
+async def test_sessions_that_cannot_be_read_keep_nobody_behind_them(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulbur.payments.cleaning.BATCH", 2)
+    lost = [(await paid(w))[0].id for _ in range(4)]
+    gone = [(await expired(w)).id for _ in range(3)]
+    behind, late = (await paid(w))[0], await expired(w)
+    for session_id in (*lost, *gone):
+        await damage(w, session_id)
+    w.clock.advance(200 * DAY)
+    report = await cleaned(w)
+    assert (report.paid, report.late) == (1, 1)
+    assert sorted(report.unreadable) == sorted([*lost, *gone])
+    assert not (await w.stored(behind.id)).items
+    assert not (await w.stored(late.id)).items
+    again = await cleaned(w)
+    assert (again.paid, again.late, sorted(again.unreadable)) == (0, 0, sorted([*lost, *gone]))
+
+
+async def test_where_nobody_is_told_what_waits_to_be_told_keeps_nothing(w: World) -> None:
+    session = await opened(w)
+    await w.payments.callback(session.id, await w.pay(session))
+    await w.store.publish(200)
+    (first, *_) = await w.store.claim_events("w", 1, 60)
+    await w.store.events_failed("w", [first.event.id], retry_at=None)
+    w.clock.advance(40 * DAY)
+    assert (await cleaned(w)).paid == 0, "the shop has still to be told"
+    silent = Keep(telling=False)
+    assert (await would_clean(w.payments.desk, silent)).paid == 1
+    assert (await cleaned(w, silent)).paid == 1
+    assert not (await w.stored(session.id)).items
+    assert [one.event.type for one in await w.store.events(0, 1)] == ["session.opened"], "every event stays"
+    assert (await w.store.claim_events("w", 1, 60))[0].no == 2, "and is told, should there be a shop again"
+
+
+async def test_closed_payments_without_a_session_lose_the_raw_answer(w: World) -> None:
+    facts = Unmatched(payment_id="p-1", seen_at=w.clock(), due_at=None, amount=100, status="PAID", raw="Canary-answer")
+    await w.store.record_unmatched(facts)
+    await w.store.record_unmatched(replace(facts, payment_id="p-2"))
+    w.clock.advance(DAY)
+    await w.store.close_unmatched("p-1", now=w.clock(), note={"by": "tuya", "reference": "R1"})
+    w.clock.advance(30 * DAY - 60)
+    assert (await cleaned(w)).answers == 0
+    w.clock.advance(120)
+    assert (await would_clean(w.payments.desk, Keep())).answers == 1
+    assert (await cleaned(w)).answers == 1
+    assert (await cleaned(w)).answers == 0
+    kept = [await w.store.unmatched_payment(id_) for id_ in ("p-1", "p-2")]
+    assert [one and (one.raw, one.amount) for one in kept] == [("", 100), ("Canary-answer", 100)]
+    assert kept[0] is not None
+    assert kept[0].note["reference"] == "R1"
 
 
 async def test_who_is_past_their_time_with_nobody_looking_expires(w: World) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.payments.world import World
 
 from tulbur.core.session import Reason, Session, Status
+from tulbur.core.settling import SeenPayment
 from tulbur.errors import Conflict, ProviderUnavailable, TulburError
 from tulbur.payments import refunding
-from tulbur.ports import Disposition, InvoiceRequest, PaymentQuery, Unmatched
+from tulbur.ports import Disposition, InvoiceRequest, PaymentQuery, Provider, Unmatched
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +131,36 @@ async def test_a_payment_goes_to_one_session_or_is_closed(w: World) -> None:
     holder = next(s for s in (first, second) if s.id == done[0].id)  # type: ignore[union-attr]
     await refunding.refund(desk, holder.id, payment_id, by="bold", reference="R1")
     assert (await w.stored(holder.id)).sum("refunded") == 5_000_000
+
+
+class Meanwhile:
+    """A provider; once it has answered what a payment is, something else happens first."""
+
+    def __init__(self, inner: Provider, act: Callable[[], Awaitable[object]]) -> None:
+        self._inner = inner
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def get_payment(self, payment_id: str) -> SeenPayment | None:
+        seen = await self._inner.get_payment(payment_id)
+        await self._act()
+        return seen
+
+
+async def test_what_is_closed_while_it_is_being_assigned_is_not_assigned(w: World) -> None:
+    payment_id = await foreign(w)
+    await w.payments.callback("nobody", payment_id)
+    session = await w.open()
+    desk = w.payments.desk
+    provider = Meanwhile(desk.provider, lambda: refunding.close(desk, payment_id, reference="R1", by="tuya"))
+    with pytest.raises(Conflict, match="this payment is closed"):
+        await refunding.assign(replace(desk, provider=provider), payment_id, session.id, by="bold")
+    assert (await w.stored(session.id)).payments == ()
+    closed = await w.store.unmatched_payment(payment_id)
+    assert closed is not None
+    assert closed.note["by"] == "tuya"
 
 
 async def test_an_unmatched_payment_is_closed_by_one_reference(w: World) -> None:

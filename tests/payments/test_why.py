@@ -23,7 +23,7 @@ from tulbur.errors import NotFound
 from tulbur.payments.explaining import Story, explain
 from tulbur.payments.refunding import assign, close, refund, review
 from tulbur.ports import InvoiceRequest
-from tulbur.web.why import as_json
+from tulbur.web.why import story_shape
 
 pytestmark = pytest.mark.anyio
 one_store = pytest.mark.parametrize("w", [pytest.param("memory", marks=pytest.mark.store("memory"))], indirect=True)
@@ -32,7 +32,7 @@ one_store = pytest.mark.parametrize("w", [pytest.param("memory", marks=pytest.ma
 async def why(w: World, id_: str) -> list[str]:
     story = await explain(w.payments.desk, id_)
     text = lines(story)
-    told = json.dumps(as_json(story), ensure_ascii=False)
+    told = story_shape(story).model_dump_json()
     assert not [canary for canary in (*CANARIES, "Canary-tea", "Canary-operator") if canary in told + "\n".join(text)]
     assert json.loads(told)["verdict"] == text[0]
     return text
@@ -239,7 +239,45 @@ async def test_an_event_the_shop_was_not_told_is_shown(w: World) -> None:
     await w.store.publish(200)
     (first, *_) = await w.store.claim_events("w", 200, 60)
     await w.store.events_failed("w", [first.event.id], retry_at=None)
-    assert f"parked event   {first.no} session.opened: the shop was not told" in await why(w, session.id)
+    text = await why(w, session.id)
+    assert f"parked event   {first.no} session.opened: the shop was not told, 1 failed attempt" in text
+
+
+@one_store
+async def test_how_far_the_shop_was_told(w: World) -> None:
+    session = await w.open()
+    await w.store.publish(200)
+    w.clock.advance(10)
+    (first,) = await w.store.claim_events("w", 200, 60)
+    await w.store.events_failed("w", [first.event.id], retry_at=w.clock() + 300 * SECOND)
+    text = await why(w, session.id)
+    again = f"since {local(START)}, 1 failed attempt, next not before {local(START + 310 * SECOND)}"
+    assert f"waiting event  1 session.opened: {again}" in text
+    assert f"waiting event  2 session.invoiced: since {local(START)}, 0 failed attempts" in text
+    w.clock.advance(300)
+    await w.store.claim_events("w", 200, 60)
+    await w.store.events_done("w", [first.event.id])
+    text = await why(w, session.id)
+    assert f"told           1 session.opened at {local(START + 310 * SECOND)}, after 1 failed attempt" in text
+
+
+@one_store
+async def test_who_wanted_to_know_and_who_gave_it_up(w: World) -> None:
+    session = await opened(w)
+    await w.payments.check(session.id, Reason.OPERATOR, by="Сараа")
+    await w.payments.cancel(session.id, by="the payer")
+    text = history(await why(w, session.id))
+    assert ("Сараа", "QPay is asked, because somebody wants to know") in text
+    assert ("the payer", "CANCELLED: given up") in text
+
+
+@one_store
+async def test_who_wanted_to_know_what_became_of_a_refund(w: World) -> None:
+    session = await opened(w)
+    await w.payments.callback(session.id, await w.pay(session, method="CARD"))
+    session = await at_rest(w, session.id)
+    await refund(w.payments.desk, session.id, session.payments[0].id, by="Сараа")
+    assert ("Сараа", "QPay is asked, because somebody wants to know") in history(await why(w, session.id))
 
 
 async def test_every_id_leads_to_its_story(w: World) -> None:

@@ -19,7 +19,7 @@ from tulbur.core.session import SECOND, Micros, Reason, Session
 from tulbur.links import Links
 from tulbur.payments import OpenRequest, Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import OldShop, Store
+from tulbur.ports import OldShop, Store, SweepRun
 from tulbur.qpay.client import QPay
 from tulbur.simulator.app import create_simulator
 from tulbur.worker import Worker
@@ -47,6 +47,7 @@ class Heard:
     asks: list[Reason] = field(default_factory=list)
     changes: list[Session] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
+    sweeps: list[SweepRun] = field(default_factory=list)
 
     def loaded(self, session_id: str, source: str) -> None:
         self.loads.append(source)
@@ -62,6 +63,9 @@ class Heard:
 
     def unmatched(self, session_id: str, payment_id: str) -> None:
         self.lost.append((session_id, payment_id))
+
+    def swept(self, run: SweepRun) -> None:
+        self.sweeps.append(run)
 
 
 @dataclass

@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 
 from tulbur.core.session import Session
-from tulbur.ports import Disposition, ListedPayment, NumberedEvent, PaymentQuery, Replayed, SweepRun, Unmatched
+from tulbur.ports import (
+    UNTOLD,
+    Disposition,
+    EventDelivery,
+    Leave,
+    ListedPayment,
+    NumberedEvent,
+    PaymentQuery,
+    Replayed,
+    SweepRun,
+    Unmatched,
+)
 from tulbur.stores import contract, rows
 from tulbur.stores.harnesses import LossyMemoryStore, MemoryHarness
-from tulbur.stores.rows import EventState
+from tulbur.stores.rows import Change, EventState
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +112,11 @@ class ClosedForEver(LossyMemoryStore):
         if row.get("closed_at") is not None:
             self.data.payments[unmatched.payment_id].update(closed_at=row["closed_at"], due_at=None)
         return known
+
+
+class ClosedIsAssigned(LossyMemoryStore):
+    def _taken(self, change: Change) -> frozenset[str]:
+        return super()._taken(change) - change.assigned
 
 
 class NoteLostByTheClaim(LossyMemoryStore):
@@ -219,6 +235,27 @@ class ReplayWithoutLimit(LossyMemoryStore):
         return await super().replay_events(after_no, since=since, before=before, limit=200, parked_only=parked_only)
 
 
+class PrivateIsToldToo(LossyMemoryStore):
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        return [rows.delivery(self.data.events[id_]) for id_ in self.data.histories.get(session_id, [])][:limit]
+
+
+class NoTimeOfDelivery(LossyMemoryStore):
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        await super().events_done(owner, event_ids)
+        for id_ in event_ids:
+            self.data.events.get(id_, {})["lease_until"] = 0
+
+
+class NotSentIsTold(LossyMemoryStore):
+    async def publish(self, limit: int, *, deliver: bool = True) -> int:
+        done = await super().publish(limit, deliver=deliver)
+        for row in self.data.events.values():
+            if row["state"] == EventState.DELIVERED:
+                row["lease_until"] = row["at"]
+        return done
+
+
 class SweepKeptOnce(LossyMemoryStore):
     async def sweep_put(self, run: SweepRun) -> None:
         if run.id not in self.data.sweeps:
@@ -236,36 +273,49 @@ class UnfinishedSweepCounts(LossyMemoryStore):
 
 
 class CountsWhatIsNotOver(LossyMemoryStore):
-    async def blankable(self, *, finished_before: int, late_before: int, limit: int) -> int:
+    async def blankable(self, *, finished_before: int, late_before: int, limit: int, leave: Leave = UNTOLD) -> int:
         cutoffs: Mapping[Any, int] = rows.cutoffs(finished_before, late_before)
         return min(sum(row["status"] in cutoffs for row in self.data.sessions.values()), limit)
 
 
 class CountsOnePage(LossyMemoryStore):
-    async def blankable(self, *, finished_before: int, late_before: int, limit: int) -> int:
-        return await super().blankable(finished_before=finished_before, late_before=late_before, limit=min(limit, 200))
+    async def blankable(self, *, finished_before: int, late_before: int, limit: int, leave: Leave = UNTOLD) -> int:
+        return await super().blankable(
+            finished_before=finished_before, late_before=late_before, limit=min(limit, 200), leave=leave
+        )
 
 
 class ParkedIsBlanked(LossyMemoryStore):
-    def _blankable(self, row: dict[str, Any], cutoffs: Any) -> bool:
+    def _blankable(self, row: dict[str, Any], cutoffs: Any, leave: Leave) -> bool:
         parked = [one for one in self.data.events.values() if one["state"] == EventState.PARKED]
         for one in parked:
             one["state"] = EventState.DELIVERED
-        over = super()._blankable(row, cutoffs)
+        over = super()._blankable(row, cutoffs, leave)
         for one in parked:
             one["state"] = EventState.PARKED
         return over
 
 
+class LeavesNobodyAlone(LossyMemoryStore):
+    def _blankable(self, row: dict[str, Any], cutoffs: Any, leave: Leave) -> bool:
+        return super()._blankable(row, cutoffs, replace(leave, ids=frozenset()))
+
+
+class AnswersOfOpenOnesGo(LossyMemoryStore):
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        for id_ in payment_ids:
+            self.data.payments[id_]["raw"] = ""
+
+
 class EveryLateSession(LossyMemoryStore):
-    async def late_invoices(self, *, late_before: int, limit: int) -> list[Session]:
+    async def late_invoices(self, *, late_before: int, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         over = self._finished(dict.fromkeys(rows.LATE, late_before))[:limit]
         return [rows.read_session(row["document"], row["version"]) for row in over]
 
 
 class LateInvoicesOfAnyOrder(LossyMemoryStore):
-    async def late_invoices(self, *, late_before: int, limit: int) -> list[Session]:
-        found = await super().late_invoices(late_before=late_before, limit=200)
+    async def late_invoices(self, *, late_before: int, limit: int, leave: Leave = UNTOLD) -> list[Session]:
+        found = await super().late_invoices(late_before=late_before, limit=200, leave=leave)
         return found[::-1][:limit]
 
 
@@ -283,6 +333,7 @@ CAUGHT_BY: list[tuple[type[LossyMemoryStore], str]] = [
     (ClosedAgain, "test_a_payment_is_closed_once"),
     (OwnClosingNotRecognised, "test_a_closing_whose_answer_was_lost_is_done_once"),
     (ClosedForEver, "test_new_money_opens_a_closed_payment"),
+    (ClosedIsAssigned, "test_a_closed_payment_is_not_assigned"),
     (NoteLostByTheClaim, "test_a_closed_payment_may_still_be_claimed"),
     (AttemptsNotCounted, "test_an_attempt_that_failed_is_counted"),
     (RetriedAtOnce, "test_an_event_waits_for_its_retry"),
@@ -298,12 +349,17 @@ CAUGHT_BY: list[tuple[type[LossyMemoryStore], str]] = [
     (ReplayFromTheBeginning, "test_a_replay_of_the_recent_passes_over_the_old"),
     (ReplayTakesDelivered, "test_a_replay_of_parked_events_leaves_the_others"),
     (ReplayWithoutLimit, "test_a_replay_looks_at_no_more_than_asked_for"),
+    (PrivateIsToldToo, "test_how_far_the_shop_was_told_is_kept_of_each_event"),
+    (NoTimeOfDelivery, "test_when_an_event_was_delivered_is_kept"),
+    (NotSentIsTold, "test_nobody_is_said_to_have_been_told_what_was_not_to_be_sent"),
     (SweepKeptOnce, "test_a_sweep_is_kept_and_kept_up"),
     (OldestSweepFirst, "test_sweeps_are_listed_newest_first"),
     (UnfinishedSweepCounts, "test_the_latest_complete_sweep_says_until_when"),
     (CountsWhatIsNotOver, "test_what_would_be_blanked_is_counted"),
     (CountsOnePage, "test_more_may_be_counted_than_fit_a_page"),
     (ParkedIsBlanked, "test_a_session_with_a_parked_event_is_not_blanked"),
+    (LeavesNobodyAlone, "test_who_is_to_be_left_alone_is"),
+    (AnswersOfOpenOnesGo, "test_the_raw_answer_of_a_closed_payment_is_taken_out"),
     (EveryLateSession, "test_late_sessions_with_an_open_invoice_are_found"),
     (LateInvoicesOfAnyOrder, "test_late_invoices_are_those_of_the_next_to_be_blanked"),
 ]

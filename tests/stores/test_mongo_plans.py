@@ -199,6 +199,7 @@ WORK: dict[str, tuple[Callable[[Store], Awaitable[object]], int]] = {
     "owner of an invoice number": (lambda s: s.owner_of("TB-s-77"), 2),
     "owner of nothing": (lambda s: s.owner_of("evt-x"), 2),
     "history": (lambda s: s.history("s-77", 200), 4),
+    "deliveries": (lambda s: s.deliveries("s-77", 200), 4),
     "unmatched": (lambda s: s.unmatched(PAGE), 2 * PAGE),
     "unmatched_payment": (lambda s: s.unmatched_payment("pay-20"), 2),
     "unmatched_due": (lambda s: s.unmatched_due(LATER, PAGE), 2 * PAGE),

@@ -1,11 +1,14 @@
 """The schema on database servers: the same tables, one migration at a time, a backup that can be put back anywhere."""
 
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -128,6 +131,94 @@ def test_the_tables_of_others_are_left_alone(url: str, tmp_path: Path, monkeypat
     migrate.up(url)
     migrate.down(url, confirm=name(url), stamp="1")
     assert read(url, tables) == {"orders", "alembic_version"}
+
+
+async def at_the_first_revision(url: str) -> None:
+    """A database of the release before, with payments in it."""
+    migrate.up(url)
+    async with started(NetworkStore(url)) as store:
+        await paid(store)
+    migrate.down(url, confirm=name(url), stamp="first", to="0001_min0001")
+
+
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+    "AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'"
+)
+TRYING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND query LIKE 'SELECT pg%advisory_lock%'"
+)
+PAID_AGAIN = (
+    "INSERT INTO tulbur_payments SELECT provider, 'pay-2', session_id, hinted_session_id, invoice_id, amount, "
+    "currency, status, method, wallet, seen_at, due_at, paid_at, ordered, refund_due, refunded, held, raw "
+    "FROM tulbur_payments"
+)
+
+
+@asynccontextmanager
+async def building(url: str) -> AsyncIterator[tuple[Any, int, asyncio.Task[migrate.SchemaStatus]]]:
+    """A migration that builds an index and waits for somebody's snapshot: a connection, its process, and itself."""
+    async with connected(url) as slow, connected(url) as other:
+        await slow.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await slow.exec_driver_sql("SELECT 1")
+        running = asyncio.create_task(asyncio.to_thread(migrate.up, url))
+        async with asyncio.timeout(30):
+            while not (pids := (await other.exec_driver_sql(WAITING)).scalars().all()):
+                assert not running.done(), running
+                await asyncio.sleep(0.02)
+        try:
+            yield other, pids[0], running
+        finally:
+            await slow.exec_driver_sql("ROLLBACK")
+            await asyncio.wait([running])
+
+
+async def test_payments_are_written_while_an_index_is_built(
+    database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = database("postgres")
+    await at_the_first_revision(url)
+    async with building(url) as (other, _, running):
+        await other.exec_driver_sql("SET lock_timeout = '5s'")
+        await other.exec_driver_sql(PAID_AGAIN)
+        await other.exec_driver_sql("UPDATE tulbur_events SET lease_until = 1")
+        assert not running.done()
+    assert await running == DONE
+    test_the_migrated_database_is_what_the_tables_say(url)
+
+
+async def test_an_index_whose_building_was_cut_short_is_built_again(
+    database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = database("postgres")
+    await at_the_first_revision(url)
+    async with building(url) as (other, pid, running):
+        await other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises(StoreUnavailable):
+            await running
+    assert read(url, one("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 1
+    assert migrate.status(url).pending == (migrate.HEAD,)
+    assert migrate.up(url) == DONE
+    assert read(url, one("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 0
+    test_the_migrated_database_is_what_the_tables_say(url)
+
+
+async def test_who_waits_to_migrate_is_not_in_the_way_of_an_index(
+    database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = database("postgres")
+    await at_the_first_revision(url)
+    async with building(url) as (other, _, running):
+        second = asyncio.create_task(asyncio.to_thread(place(url).locked, lambda _: "had its turn", 30))
+        async with asyncio.timeout(30):
+            while not (await other.exec_driver_sql(TRYING)).scalars().all():
+                await asyncio.sleep(0.02)
+    assert await running == DONE
+    assert await second == "had its turn"
 
 
 def rows(url: str | Path) -> dict[str, list[tuple[object, ...]]]:

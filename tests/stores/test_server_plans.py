@@ -131,6 +131,7 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "owner of an invoice number": (lambda c: reads.owner_of(c, "TB-s-1"), {"tulbur_invoices_sender"}),
     "owner of an event": (lambda c: reads.owner_of(c, "e-3-1"), {"tulbur_events.PRIMARY"}),
     "history": (lambda c: reads.history(c, "s-3", 200), {"tulbur_events_session"}),
+    "deliveries": (lambda c: outbox.deliveries(c, "s-3", 200), {"tulbur_events_session"}),
     "unmatched": (lambda c: worklist.unmatched(c, 50), {"tulbur_payments_open"}),
     "unmatched_payment": (lambda c: worklist.unmatched_payment(c, "pay-20"), {"tulbur_payments.PRIMARY"}),
     "unmatched_due": (lambda c: worklist.unmatched_due(c, LATER, 50), {"tulbur_payments_looks"}),
@@ -218,7 +219,7 @@ WORK: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         lambda c: outbox.claim_events(c, clock=NOW, owner="w", limit=50, lease_seconds=30),
         {"tulbur_events_outbox", "tulbur_events_session"},
     ),
-    "events_done": (lambda c: outbox.events_done(c, "w", ["e-1-1", "e-2-2"]), {"tulbur_events.PRIMARY"}),
+    "events_done": (lambda c: outbox.events_done(c, NOW, "w", ["e-1-1", "e-2-2"]), {"tulbur_events.PRIMARY"}),
     "events": (lambda c: reads.published(c, 3, 50), {"tulbur_events_no"}),
     "blank": (
         lambda c: writes.blank(c, {Status.PAID: LATER, Status.EXPIRED: NOW}, now=LATER, limit=50, commit_id="x"),

@@ -82,6 +82,9 @@ class Script:
     def history(self) -> tuple[str, int]:
         return self.some_id(), self.random.choice((1, 200))
 
+    def deliveries(self) -> tuple[str, int]:
+        return self.some_id(), self.random.choice((1, 200))
+
     def commit(self) -> tuple[Session, Session] | tuple[()]:
         return self.pair(self.random.choice(list(self.seen))) if self.seen else ()
 
@@ -148,6 +151,12 @@ class Script:
     def blankable(self) -> dict[str, int]:
         before = self.now - self.random.choice((0, 3600)) * SECOND
         return {"finished_before": before, "late_before": before, "limit": self.random.choice((1, 200))}
+
+    def closed_unmatched(self) -> tuple[int, int]:
+        return self.now, self.random.choice((0, 1, 200))
+
+    def blank_unmatched(self) -> tuple[list[str]]:
+        return ([f"pay-{self.random.randrange(8)}"],)
 
     def late_invoices(self) -> dict[str, int]:
         return {"late_before": self.now - 3600 * SECOND, "limit": 200}

@@ -107,12 +107,14 @@ async def test_an_empty_shop_has_counts_too(api: Api) -> None:
         "created_24h": 0,
         "orders": 0,
         "refund_due": {"count": 0, "amount": "0.00"},
+        "held": {"count": 0, "amount": "0.00"},
         "unmatched": 0,
         "loads": {"cache": 0, "database": 0, "adopted": 0},
         "fallback_rate": None,
         "checks_due": 0,
         "events_undelivered": 0,
         "events_parked": 0,
+        "swept_until": None,
     }
 
 

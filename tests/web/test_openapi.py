@@ -22,6 +22,7 @@ OPERATIONS = [
     ("post", "/v1/sessions"),
     ("get", "/v1/sessions"),
     ("get", "/v1/sessions/{session_id}"),
+    ("get", "/v1/sessions/{session_id}/why"),
     ("post", "/v1/sessions/{session_id}/cancel"),
     ("post", "/v1/sessions/{session_id}/check"),
     ("post", "/v1/sessions/{session_id}/review"),

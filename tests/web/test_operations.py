@@ -7,9 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from tests.web.api_world import Api
+from tests.web.api_world import START, Api
 
-from tulbur.errors import SettingsError
+from tulbur.core.session import SECOND
+from tulbur.errors import ProviderUnavailable, SettingsError
+from tulbur.payments.sweeping import sweep
 from tulbur.web import operations
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +27,11 @@ METRICS = {
     "tulbur_exceptions",
     "tulbur_orders_total",
     "tulbur_refund_due_tugrik",
+    "tulbur_held_tugrik",
+    "tulbur_held_payments",
+    "tulbur_sweeps_total",
+    "tulbur_swept_payments_total",
+    "tulbur_swept_until_seconds",
     "tulbur_events_undelivered",
     "tulbur_events_parked",
     "tulbur_webhooks_total",
@@ -130,6 +137,25 @@ async def test_every_metric_has_its_name(api: Api) -> None:
     assert found["tulbur_events_parked"] == 0
     assert found['tulbur_webhooks_total{result="timeout"}'] == 0
     assert found["tulbur_cache_errors_total"] == 1
+
+
+async def test_money_that_is_held_and_what_sweeps_found_can_be_seen(api: Api) -> None:
+    found = await metrics(api)
+    assert (found["tulbur_held_payments"], found["tulbur_swept_until_seconds"]) == (0, 0)
+    assert found['tulbur_swept_payments_total{became="foreign"}'] == 0
+    session = await api.open()
+    api.qpay.pay(session["invoice"]["id"], tugrik=20_000)
+    await api.call_back(session["id"])
+    (run,) = await sweep(api.parts.payments.desk, START - 3600 * SECOND, START, "daily")
+    api.qpay.fault = ProviderUnavailable()
+    await sweep(api.parts.payments.desk, START, START + SECOND, "catch_up")
+    api.clock.advance(5)
+    found = await metrics(api)
+    assert (found["tulbur_held_tugrik"], found["tulbur_held_payments"]) == (20_000, 1)
+    assert found['tulbur_sweeps_total{reason="daily",result="complete"}'] == 1
+    assert found['tulbur_sweeps_total{reason="catch_up",result="incomplete"}'] == 1
+    assert found['tulbur_swept_payments_total{became="known"}'] == run.report["known"] == 1
+    assert found["tulbur_swept_until_seconds"] == START // SECOND
 
 
 async def test_the_database_is_counted_at_most_every_five_seconds(api: Api) -> None:

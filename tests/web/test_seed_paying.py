@@ -136,6 +136,8 @@ async def test_the_owner_cancels(shop: Shop, session_id: str) -> None:
     assert (again["ok"], again["status"]) == (True, "CANCELLED")
     assert again["message"] != answer.json()["message"]
     assert (await shop.stored(session_id)).status is Status.CANCELLED
+    (event,) = [one for one in await shop.api.store.history(session_id, 200) if one.type == "session.cancelled"]
+    assert event.data == {"by": "the payer"}
 
 
 async def test_an_order_is_not_cancelled(shop: Shop, session_id: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 from tests.web.api_world import PAYMENT_FIELDS, SESSION_FIELDS, Api, assert_problem
 
 from tulbur.core.session import Status
+from tulbur.payments.explaining import explain
+from tulbur.web.why import story_shape
 
 pytestmark = pytest.mark.anyio
 
@@ -16,13 +18,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_unknown_session(api: Api) -> None:
-    for method, path in (("GET", "s1"), ("POST", "s1/cancel"), ("POST", "s1/check")):
+    for method, path in (("GET", "s1"), ("GET", "s1/why"), ("POST", "s1/cancel"), ("POST", "s1/check")):
         assert_problem(await api.call(method, f"/v1/sessions/{path}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("session_id", ["%00", "a%00b", "%0a", "%ff", "x" * 101, "%2e%2e", "a%2fb", "%E2%80%AE", "a/b"])
 async def test_a_weird_id_is_one_that_does_not_exist(api: Api, session_id: str) -> None:
-    for method, end in (("GET", ""), ("POST", "/cancel"), ("POST", "/check")):
+    for method, end in (("GET", ""), ("GET", "/why"), ("POST", "/cancel"), ("POST", "/check")):
         assert_problem(await api.call(method, f"/v1/sessions/{session_id}{end}"), 404, "not_found")
     assert_problem(await api.get(f"/v1/orders/{session_id}"), 404, "not_found")
 
@@ -38,6 +40,43 @@ async def test_payments_and_orders_of_a_paid_session(api: Api) -> None:
     assert paid["payments"][0]["ordered"] == "50000.00"
     assert [(order["shop_id"], order["total"]) for order in paid["orders"]] == [("s1", "30000.00"), ("s2", "20000.00")]
     assert {"id", "shop_id", "total", "discount", "currency", "items", "created_at"} <= set(paid["orders"][0])
+
+
+# --- why -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_story_of_a_session_is_the_one_the_command_tells(api: Api) -> None:
+    session = await api.open()
+    payment_id = api.qpay.pay(session["invoice"]["id"])
+    await api.call_back(session["id"], f"?qpay_payment_id={payment_id}")
+    answer = await api.get(f"/v1/sessions/{session['id']}/why", key="reader")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert told == story_shape(await explain(api.parts.payments.desk, session["id"])).model_dump(mode="json")
+    assert told["verdict"] == "PAID at 2026-09-21 22:13:20, 2 orders"
+    assert (told["kind"], told["do"], told["history_cut"]) == ("session", [], False)
+    assert [line["source"] for line in told["history"][:4]] == ["shop", "QPay", "callback", "callback"]
+    assert told["session"]["payments"][0]["ordered"] == "50000.00"
+    assert "Цай" not in answer.text
+
+
+async def test_only_a_reader_is_told_and_only_by_a_sessions_own_id(api: Api) -> None:
+    session = await api.open()
+    path = f"/v1/sessions/{session['id']}/why"
+    assert_problem(await api.get(path, key=None), 401, "unauthorized")
+    assert_problem(await api.get(path, key="writer"), 403, "forbidden")
+    assert_problem(await api.get(f"/v1/sessions/{session['invoice']['id']}/why"), 404, "not_found")
+    api.database_down()
+    assert_problem(await api.get(path), 503, "store_unavailable")
+
+
+async def test_the_name_of_the_key_is_who_asked_and_who_cancelled(api: Api) -> None:
+    session = await api.open()
+    await api.post(f"/v1/sessions/{session['id']}/check", key="writer")
+    await api.post(f"/v1/sessions/{session['id']}/cancel")
+    history = (await api.get(f"/v1/sessions/{session['id']}/why")).json()["history"]
+    named = {line["type"]: line["source"] for line in history if line["source"] in ("writer", "all")}
+    assert named == {"check.asked": "writer", "session.cancelled": "all"}
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

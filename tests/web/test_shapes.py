@@ -265,6 +265,9 @@ def stats(**loads: int) -> StoreStats:
         checks_due=4,
         events_undelivered=5,
         events_parked=2,
+        held_count=2,
+        held=500,
+        swept_until=SECOND,
         loads=loads,
     )
 
@@ -278,12 +281,14 @@ def test_stats_name_every_status_and_every_load() -> None:
         "created_24h": 2,
         "orders": 3,
         "refund_due": {"count": 1, "amount": "123.45"},
+        "held": {"count": 2, "amount": "5.00"},
         "unmatched": 0,
         "loads": {"cache": 97, "database": 2, "adopted": 1},
         "fallback_rate": 0.03,
         "checks_due": 4,
         "events_undelivered": 5,
         "events_parked": 2,
+        "swept_until": "1970-01-01T00:00:01Z",
     }
 
 

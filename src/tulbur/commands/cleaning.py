@@ -26,7 +26,7 @@ async def run(tulbur: Tulbur, *, dry_run: bool) -> Mapping[str, Any]:
 
     desk, keep = tulbur.payments.desk, tulbur.keep
     report = await (would_clean(desk, keep) if dry_run else clean(desk, keep, pause=pause))
-    ok = not report.waits and (dry_run or not report.stuck)
+    ok = not report.waits and (dry_run or not (report.stuck or report.unreadable))
     return {"ok": ok, "retention_days": keep.retention_days, "late_days": keep.late_days, **asdict(report)}
 
 
@@ -41,12 +41,17 @@ def print_report(report: Mapping[str, Any]) -> None:
         ("QPay says that money came: looked at, not blanked", report["asked_again"]),
         ("PENDING past their time, and nobody looked: expired", report["expired"]),
         ("PENDING past their time, and nobody looks", len(report["stuck"])),
+        ("closed payments without a session: QPay's raw answer taken out", report["answers"]),
+        ("sessions that this release cannot read: left whole", len(report["unreadable"])),
     )
     for what, count in rows:
         table.add_row(what, str(count))
     out.print(table)
     for session_id in report["stuck"]:
         out.print(one_line(f"  {session_id}  -> tulbur sessions check {quote(session_id)}"), markup=False)
+    for session_id in report["unreadable"]:
+        said = f"  {session_id}  cannot be read: a later release wrote it, or it is damaged"
+        out.print(one_line(said), markup=False)
     if report["waits"]:
         out.print(f"some have to wait: {report['waits']}; run it again later", markup=False)
     if report["more"]:

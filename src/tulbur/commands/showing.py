@@ -254,6 +254,8 @@ def print_stats(stats: Mapping[str, Any]) -> None:
         table.add_row(name.replace("_", " "), str(stats[name]))
     table.add_row("payments without a session", str(stats["unmatched"]))
     table.add_row("refund due", f"{stats['refund_due']['amount']} ({stats['refund_due']['count']})")
+    table.add_row("held", f"{stats['held']['amount']} ({stats['held']['count']})")
+    table.add_row("swept until (UTC)", (stats["swept_until"] or "never")[:16].replace("T", " "))
     for name, count in stats["loads"].items():
         table.add_row(f"callbacks, session from {name}", str(count))
     rate = stats["fallback_rate"]

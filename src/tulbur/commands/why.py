@@ -9,7 +9,7 @@ from tulbur.core.money import format_tugrik
 from tulbur.core.session import MEANINGS, Hint, Look, Payment, Session
 from tulbur.core.telling import local, told
 from tulbur.payments.explaining import Story
-from tulbur.ports import Unmatched
+from tulbur.ports import EventDelivery, Telling, Unmatched
 from tulbur.web.why import judged
 
 
@@ -23,11 +23,10 @@ def lines(story: Story) -> list[str]:
     found = judged(story)
     head = [found.text, *(f"  do: {line}" for line in found.do), ""]
     body = _of_session(story.session) if story.session else _of_unmatched(story.unmatched)
-    parked = [f"parked event   {one.no} {one.event.type}: the shop was not told" for one in story.parked]
     history = [f"{local(event.at)}  {source:14} {what}" for event in story.history for source, what in (told(event),)]
     cut = [f"… and more: only the first {len(story.history)} are told"] if story.cut else []
     times = ["", "history, in Ulaanbaatar time (UTC+8)"] if history else []
-    return [one_line(line) for line in (*head, *body, *parked, *times, *history, *cut)]
+    return [one_line(line) for line in (*head, *body, *_deliveries(story.deliveries), *times, *history, *cut)]
 
 
 def _of_session(s: Session) -> list[str]:
@@ -77,3 +76,19 @@ def _of_unmatched(u: Unmatched | None) -> list[str]:
     if u.invoice_id:
         rows.append(f"invoice        {u.invoice_id}")
     return rows
+
+
+def _deliveries(deliveries: Iterable[EventDelivery]) -> Iterable[str]:
+    """What the shop was told, and when; nothing of what was not to be sent."""
+    return (_delivery(one) for one in deliveries if one.state is not Telling.ENDED)
+
+
+def _delivery(one: EventDelivery) -> str:
+    tries = f"{one.attempts} failed attempts" if one.attempts != 1 else "1 failed attempt"
+    what = f"{one.no or '-'} {one.event.type}"
+    if one.state is Telling.PARKED:
+        return f"parked event   {what}: the shop was not told, {tries}"
+    if one.delivered_at is not None:
+        return f"told           {what} at {local(one.delivered_at)}" + (f", after {tries}" if one.attempts else "")
+    again = f", next not before {local(one.retry_at)}" if one.retry_at else ""
+    return f"waiting event  {what}: since {local(one.event.at)}, {tries}{again}"

@@ -96,7 +96,8 @@ def refund_closed(
 ) -> Session:
     """A person has paid money back, and names the reference. The same reference again changes nothing.
 
-    `due_only`: money of which nothing is due, and no refund is open, is not meant.
+    Where it was a part of what was to go back, the rest waits for whoever does it. `due_only`: money of which nothing
+    is due, and no refund is open, is not meant.
 
     Raises:
         NotFound, Invalid: as of a request.
@@ -125,7 +126,7 @@ def refund_closed(
         note=note or (asked.note if asked else ""),
         keys=_keys(key),
     )
-    paid_back = _less(_in_place(p, done), wanted)
+    paid_back = _with_rest(_less(_in_place(p, done), wanted), asked, wanted)
     after = _with_payment(session, paid_back)
     if not _awaited(after):
         after = replace(after, looks=_others(after))
@@ -260,6 +261,15 @@ def _in_place(p: Payment, refund: Refund) -> Payment:
     """With this refund in place of the open one, whose requests are remembered with it."""
     keys = (*(key for r in p.refunds if r.is_open for key in r.keys), *refund.keys)
     return replace(p, refunds=(*(r for r in p.refunds if not r.is_open), replace(refund, keys=keys[-MOST_KEYS:])))
+
+
+def _with_rest(p: Payment, asked: Refund | None, amount: Mongo) -> Payment:
+    """What is due and was to go back, and did not go with this part, is still to go back: it pays for nothing."""
+    left = min(asked.amount - amount, p.refund_due) if asked else 0
+    if asked is None or left <= 0:
+        return p
+    rest = replace(asked, amount=left, keys=(), way=RefundWay.PERSON, state=RefundState.DECIDED)
+    return replace(p, refunds=(*p.refunds, rest))
 
 
 def _keys(key: str) -> tuple[str, ...]:

@@ -176,11 +176,11 @@ def knows(session: Session, payment_id: str) -> bool:
     return known is not None and known.status in ("PAID", "REFUNDED")
 
 
-def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = False) -> Session:
+def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = False, by: str = "") -> Session:
     """Claim the right to ask QPay; the same object when the question is refused.
 
     Of a session that is followed nothing is asked, unless a callback may make it ours. Looks that are due move behind
-    the question, so that another asks should this one die.
+    the question, so that another asks should this one die. `by` is the person who wants to know, if it is one.
     """
     if session.custody is Custody.FOLLOWED and not _called_back(session):
         return session
@@ -191,7 +191,11 @@ def asked(session: Session, reason: Reason, now: Micros, *, new_hint: bool = Fal
         asks=counted(session.asks, reason, now),
         looks=tuple(postponed(look, now) for look in session.looks),
     )
-    return after.with_news("check.asked", now, reason=reason.value)
+    return after.with_news("check.asked", now, reason=reason.value, **_named(by))
+
+
+def _named(by: str) -> dict[str, str]:
+    return {"by": by} if by else {}
 
 
 def _called_back(session: Session) -> bool:
@@ -271,15 +275,15 @@ def expired(session: Session, now: Micros, rules: Rules = ACCEPT, *, unanswered:
     return after.with_news("session.expired", now, **({"unanswered": True} if unanswered else {}))
 
 
-def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
-    """The shop or the payer gave up, and every invoice with an id is cancelled at QPay."""
+def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT, *, by: str = "") -> Session:
+    """The shop or the payer gave up, and every invoice with an id is cancelled at QPay; `by` says who, where known."""
     if session.status is not Status.PENDING or session.custody is not Custody.OURS:
         return session
     attempts = tuple(
         replace(a, state=InvoiceState.CANCELLED) if a.state is InvoiceState.OPEN else a for a in session.attempts
     )
     after = replace(_closed(session, now, rules), attempts=attempts, cancelled_at=now).moved(Status.CANCELLED)
-    return after.with_news("session.cancelled", now)
+    return after.with_news("session.cancelled", now, **_named(by))
 
 
 def is_late(session: Session, payment: Payment) -> bool:

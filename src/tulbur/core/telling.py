@@ -155,6 +155,11 @@ _ASKED: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+def _asked(data: Mapping[str, Any]) -> tuple[str, str]:
+    source, text = _ASKED.get(str(data.get("reason")), ("tulbur", "QPay is asked"))
+    return (str(data["by"]), "QPay is asked, because somebody wants to know") if data.get("by") else (source, text)
+
+
 def _always(source: str, text: str) -> _Line:
     return lambda _: (source, text)
 
@@ -226,7 +231,7 @@ _LINES: Final[Mapping[str, _Line]] = {
         f"PAID, with {_count(len(d.get('order_ids', ())), 'order')} in the same commit",
     ),
     "session.expired": _expired,
-    "session.cancelled": _always("shop or payer", "CANCELLED: given up"),
+    "session.cancelled": lambda d: (str(d.get("by") or "shop or payer"), "CANCELLED: given up"),
     "session.exception": lambda d: ("tulbur", f"named {d.get('exception')}"),
     "session.reviewed": _reviewed,
     "session.imported": _imported,
@@ -239,7 +244,7 @@ _LINES: Final[Mapping[str, _Line]] = {
     "invoice.unknown": lambda d: ("QPay", f"no answer to attempt {d.get('attempt')}: QPay may have made an invoice"),
     "invoice.cancelled": lambda d: ("tulbur", f"the invoice of attempt {d.get('attempt')} is cancelled at QPay"),
     "callback.received": _callback,
-    "check.asked": lambda d: _ASKED.get(str(d.get("reason")), ("tulbur", "QPay is asked")),
+    "check.asked": _asked,
     "check.answered": _answered,
     "check.unanswered": _always("QPay", "QPay does not answer; it will be asked again"),
     "check.postponed": _always(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tulbur.core import steps
@@ -14,7 +14,7 @@ from tulbur.core.session import SECOND, Invoice, InvoiceState, Micros, Reason, S
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable, TulburError
 from tulbur.payments.desk import Desk
 from tulbur.payments.settling import settle
-from tulbur.ports import MOST_COUNTED, MOST_ROWS, Cancelling, Committed, SessionQuery
+from tulbur.ports import MOST_COUNTED, MOST_ROWS, Cancelling, Committed, Leave, SessionQuery
 
 BATCH: Final = 50
 """Sessions blanked in one transaction: some ten milliseconds during which nobody else waits for more than one row."""
@@ -31,16 +31,23 @@ GRACE_SECONDS: Final = 3600
 MOST_PENDING: Final = 1000
 """Sessions that are read to find those past their deadline with nobody who looks."""
 
+MOST_UNREADABLE: Final = 1000
+"""Sessions of a status that are passed over since this release cannot read them; a run names them."""
+
 NEVER: Final[Micros] = 0
 """A cutoff before which nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """How many days a session stays whole: `retention` when it is paid, `late` when money could still come late."""
+    """How many days a session stays whole: `retention` when it is paid, `late` when money could still come late.
+
+    `telling` False: there is no shop to tell, so that events which wait to be told keep no session back.
+    """
 
     retention_days: int = 30
     late_days: int = 90
+    telling: bool = True
 
 
 @dataclass(slots=True)
@@ -49,8 +56,9 @@ class Cleaned:
 
     `paid` and `late` (EXPIRED and CANCELLED) were blanked, `cancelled` invoices at QPay before that. `left_open`:
     invoices QPay refused to cancel. `asked_again`: QPay says that money has come. `expired`: sessions past their
-    deadline that nobody looked at. `waits`: why late sessions, or those, have to wait, "" when they do not. `more`: it
-    ended at its limit.
+    deadline that nobody looked at. `answers`: raw answers of QPay's that were taken out of closed payments without a
+    session. `unreadable`: sessions this release cannot read, which stay whole. `waits`: why late sessions, or those
+    past their deadline, have to wait, "" when they do not. `more`: it ended at its limit.
     """
 
     dry_run: bool = False
@@ -60,7 +68,9 @@ class Cleaned:
     left_open: int = 0
     asked_again: int = 0
     expired: int = 0
+    answers: int = 0
     stuck: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     waits: str = ""
     more: bool = False
 
@@ -69,6 +79,7 @@ class Cleaned:
 class _Cutoffs:
     paid: Micros
     late: Micros
+    leave: Leave
 
 
 async def would_clean(desk: Desk, keep: Keep) -> Cleaned:
@@ -76,9 +87,10 @@ async def would_clean(desk: Desk, keep: Keep) -> Cleaned:
     before = _cutoffs(desk, keep)
     paid = await _counted(desk, before, Status.PAID, MOST_COUNTED)
     late = await _counted(desk, before, Status.EXPIRED, MOST_COUNTED)
-    open_ones = await desk.store.late_invoices(late_before=before.late, limit=MOST_ROWS)
+    open_ones = await desk.store.late_invoices(late_before=before.late, limit=MOST_ROWS, leave=before.leave)
     report = Cleaned(dry_run=True, paid=paid, late=late, cancelled=sum(len(_open(one)) for one in open_ones))
     report.stuck = [session.id for session in await _stuck(desk)]
+    report.answers = len(await desk.store.closed_unmatched(before.paid, MOST_ROWS))
     report.more = MOST_COUNTED in (paid, late)
     return report
 
@@ -91,15 +103,21 @@ async def clean(
     left = most_batches
     for status, batch in ((Status.PAID, _paid_batch), (Status.EXPIRED, _late_batch)):
         empty = 0
-        while left and empty < MOST_EMPTY and not report.waits:
+        lost: frozenset[str] = frozenset()
+        while left and empty < MOST_EMPTY and len(lost) < MOST_UNREADABLE and not report.waits:
             left -= 1
-            if await batch(desk, report, before):
+            next_ones = replace(before, leave=replace(before.leave, ids=lost))
+            if await batch(desk, report, next_ones):
                 empty = 0
-            elif await _counted(desk, before, status, 1):
+            elif found := await _unreadable(desk, next_ones, status):
+                lost |= found
+            elif await _counted(desk, next_ones, status, 1):
                 empty += 1
             else:
                 break
             await pause()
+        report.unreadable += sorted(lost)
+    await _without_answers(desk, report, before.paid)
     report.more = not left
     # Last: one of these that cannot be read or looked at keeps nobody else's data.
     try:
@@ -109,27 +127,55 @@ async def clean(
     return report
 
 
+async def _unreadable(desk: Desk, before: _Cutoffs, status: Status) -> frozenset[str]:
+    """What stands before the rest and cannot be read, to be passed over from now on."""
+    paid = status is Status.PAID
+    found = await desk.store.unreadable(
+        finished_before=before.paid if paid else NEVER,
+        late_before=NEVER if paid else before.late,
+        limit=BATCH,
+        leave=before.leave,
+    )
+    return frozenset(found)
+
+
+async def _without_answers(desk: Desk, report: Cleaned, closed_before: Micros) -> None:
+    """Closed payments without a session keep their facts and what was decided, and lose QPay's raw answer."""
+    for _ in range(MOST_COUNTED // MOST_ROWS):
+        ids = await desk.store.closed_unmatched(closed_before, MOST_ROWS)
+        if ids:
+            await desk.store.blank_unmatched(ids)
+            report.answers += len(ids)
+        if len(ids) < MOST_ROWS:
+            break
+
+
 def _cutoffs(desk: Desk, keep: Keep) -> _Cutoffs:
     now = desk.clock()
-    return _Cutoffs(now - keep.retention_days * DAY, now - keep.late_days * DAY)
+    return _Cutoffs(now - keep.retention_days * DAY, now - keep.late_days * DAY, Leave(untold=keep.telling))
 
 
 async def _counted(desk: Desk, before: _Cutoffs, status: Status, limit: int) -> int:
     paid = status is Status.PAID
     return await desk.store.blankable(
-        finished_before=before.paid if paid else NEVER, late_before=NEVER if paid else before.late, limit=limit
+        finished_before=before.paid if paid else NEVER,
+        late_before=NEVER if paid else before.late,
+        limit=limit,
+        leave=before.leave,
     )
 
 
 async def _paid_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
-    count = await desk.store.blank(finished_before=before.paid, late_before=NEVER, now=desk.clock(), limit=BATCH)
+    count = await desk.store.blank(
+        finished_before=before.paid, late_before=NEVER, now=desk.clock(), limit=BATCH, leave=before.leave
+    )
     report.paid += count
     return count
 
 
 async def _late_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
     """Blank some EXPIRED and CANCELLED sessions; those with an open invoice one by one, with that invoice."""
-    found = await desk.store.late_invoices(late_before=before.late, limit=BATCH)
+    found = await desk.store.late_invoices(late_before=before.late, limit=BATCH, leave=before.leave)
     # What the store found and is not over, `blank` will tell it not to find again.
     over = [session for session in found if is_over(session)]
     done = 0
@@ -139,7 +185,11 @@ async def _late_batch(desk: Desk, report: Cleaned, before: _Cutoffs) -> int:
     except ProviderError as error:
         report.waits = f"an invoice could not be cancelled at QPay: {error.message}"
     if not over:
-        done = await desk.store.blank(finished_before=NEVER, late_before=before.late, now=desk.clock(), limit=BATCH)
+        # Who has joined them since has an invoice, perhaps, and is found by the next batch.
+        leave = replace(before.leave, payable=True)
+        done = await desk.store.blank(
+            finished_before=NEVER, late_before=before.late, now=desk.clock(), limit=BATCH, leave=leave
+        )
     report.late += done
     return done
 

@@ -8,7 +8,7 @@ from typing import Final
 from tulbur.core.session import Event, Session
 from tulbur.errors import NotFound
 from tulbur.payments.desk import Desk
-from tulbur.ports import MOST_ROWS, NumberedEvent, Unmatched
+from tulbur.ports import EventDelivery, Unmatched
 
 MOST_EVENTS: Final = 200
 """Lines of history that are told; a session has a dozen."""
@@ -18,7 +18,7 @@ MOST_EVENTS: Final = 200
 class Story:
     """What is stored of an id, which is `kind` of thing: a session with its history, or a payment without one.
 
-    `cut`: there is more history. `parked`: its events that the shop could not be told, among the first 200 of all.
+    `cut`: there is more history. `deliveries`: how far the shop was told of its public events.
     """
 
     id: str
@@ -26,7 +26,7 @@ class Story:
     session: Session | None = None
     history: tuple[Event, ...] = ()
     cut: bool = False
-    parked: tuple[NumberedEvent, ...] = ()
+    deliveries: tuple[EventDelivery, ...] = ()
     unmatched: Unmatched | None = None
 
 
@@ -43,15 +43,27 @@ async def explain(desk: Desk, id_: str) -> Story:
             raise NotFound("nothing stored here has this id: no session, order, invoice, payment or event")
         return Story(id=id_, kind="payment without a session", unmatched=unmatched)
     kind, session = found
+    return await _of_session(desk, id_, kind, session)
+
+
+async def explain_session(desk: Desk, session_id: str) -> Story:
+    """The story of a session by its own id.
+
+    Raises:
+        NotFound: there is no such session.
+    """
+    return await _of_session(desk, session_id, "session", await desk.stored(session_id))
+
+
+async def _of_session(desk: Desk, id_: str, kind: str, session: Session) -> Story:
     history = await desk.store.history(session.id, MOST_EVENTS)
-    parked = await desk.store.parked(0, MOST_ROWS)
     return Story(
         id=id_,
         kind=kind,
         session=session,
         history=tuple(history),
         cut=session.event_count > len(history),
-        parked=tuple(one for one in parked if one.session_id == session.id),
+        deliveries=tuple(await desk.store.deliveries(session.id, MOST_EVENTS)),
     )
 
 

@@ -20,6 +20,7 @@ from tulbur.ports import Committed, GivingBack, PaymentTaken, Unmatched
 NOT_SAID: Final = (
     "QPay did not say whether it gave the payment back; it was asked, and is being looked at: do not ask again"
 )
+_CLOSED: Final = "this payment is closed: somebody has dealt with its money already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ async def refund(
     session = await desk.step(session_id, request)
     if not is_new or not any(p.id == payment_id for p in refunding.refunds_awaited(session)):
         return session
-    return await _given_back(desk, session, payment_id, note)
+    return await _given_back(desk, session, payment_id, note, by)
 
 
 async def _paid_back(
@@ -83,7 +84,7 @@ async def _paid_back(
     known = (await desk.stored(session_id)).payment(payment_id)
     if known is not None and known.refund is not None and known.refund.state is RefundState.UNCONFIRMED:
         # QPay may have given it back since it was last asked: then there is nothing left to pay.
-        await settle(desk, session_id, Reason.OPERATOR)
+        await settle(desk, session_id, Reason.OPERATOR, by=said.by)
 
     def close_(stored: Session) -> Session:
         now = desk.clock()
@@ -104,11 +105,11 @@ async def _paid_back(
     return await desk.step(session_id, close_)
 
 
-async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) -> Session:
+async def _given_back(desk: Desk, session: Session, payment_id: str, note: str, by: str) -> Session:
     try:
         answer = await desk.provider.refund_payment(payment_id, note)
     except ProviderRefused as refusal:
-        after = await _refused(desk, session.id, payment_id, refusal.key)
+        after = await _refused(desk, session.id, payment_id, refusal.key, by)
         if _is_given_back(after, payment_id):
             return after
         refusal.session_id = session.id
@@ -116,17 +117,17 @@ async def _given_back(desk: Desk, session: Session, payment_id: str, note: str) 
     except ProviderUnavailable:
         raise ProviderUnavailable(NOT_SAID, session_id=session.id) from None
     if answer is not GivingBack.ACCEPTED:
-        return await _refused(desk, session.id, payment_id, answer.value)
-    return (await settle(desk, session.id, Reason.OPERATOR)).session
+        return await _refused(desk, session.id, payment_id, answer.value, by)
+    return (await settle(desk, session.id, Reason.OPERATOR, by=by)).session
 
 
-async def _refused(desk: Desk, session_id: str, payment_id: str, key: str) -> Session:
+async def _refused(desk: Desk, session_id: str, payment_id: str, key: str, by: str) -> Session:
     """QPay will not: also where it did so before, which the payment tells. Only else it is a person's task.
 
     Raises:
         ProviderUnavailable: nobody can tell now; the looks behind the request will.
     """
-    looked = await settle(desk, session_id, Reason.OPERATOR)
+    looked = await settle(desk, session_id, Reason.OPERATOR, by=by)
     if not looked.answered:
         raise ProviderUnavailable(NOT_SAID, session_id=session_id)
     return await desk.step(session_id, lambda s: refunding.refund_refused(s, payment_id, key, desk.clock()))
@@ -170,7 +171,9 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
             return holder
         raise Conflict(f"session {holder.id} has this payment")
     await desk.stored(session_id)
-    await _refuse_closed(desk, payment_id)
+    known = await desk.store.unmatched_payment(payment_id)
+    if known is not None and known.closed_at is not None:
+        raise Conflict(_CLOSED)
     desk.sink.asked(Reason.OPERATOR)
     seen = await desk.provider.get_payment(payment_id)
     if seen is None:
@@ -181,23 +184,16 @@ async def assign(desk: Desk, payment_id: str, session_id: str, *, note: str = ""
     return await _assigned(desk, seen, session_id, note, by)
 
 
-async def _refuse_closed(desk: Desk, payment_id: str) -> None:
-    known = await desk.store.unmatched_payment(payment_id)
-    if known is not None and known.closed_at is not None:
-        raise Conflict("this payment is closed: somebody has dealt with its money already")
-
-
 async def _assigned(desk: Desk, seen: SeenPayment, session_id: str, note: str, by: str) -> Session:
     for _ in range(MOST_COMMITS):
-        # Somebody may have paid it back while QPay was asked.
-        await _refuse_closed(desk, seen.id)
         before = await desk.stored(session_id)
         after = reviewing.assigned(before, seen, by=by, note=note, now=desk.clock(), rules=desk.rules)
         result = await desk.commit(before, after)
         if result is Committed.WON:
             return await cancel_superseded(desk, after.committed())
         if isinstance(result, PaymentTaken):
-            raise Conflict("another session has this payment")
+            closed = await desk.store.unmatched_payment(seen.id)
+            raise Conflict(_CLOSED if closed else "another session has this payment")
     raise ProviderUnavailable("the session is being changed too often; try again")
 
 

@@ -198,8 +198,10 @@ class Payments:
         if error is not None and not isinstance(error, TulburError):
             task.get_loop().call_exception_handler({"message": "a look failed", "exception": error, "task": task})
 
-    async def check(self, session_id: str, reason: Reason = Reason.PAYER) -> Session:
+    async def check(self, session_id: str, reason: Reason = Reason.PAYER, *, by: str = "") -> Session:
         """Ask QPay now, when a question of this class is allowed; else the stored state.
+
+        `by` is who wants to know, where that is not the payer.
 
         Raises:
             ProviderUnavailable: QPay was asked and did not answer; nothing is decided.
@@ -207,7 +209,7 @@ class Payments:
         session = await self.desk.stored(session_id)
         if session.status is Status.PAID and reason is Reason.PAYER:
             return session
-        looked = await settle(self.desk, session_id, reason)
+        looked = await settle(self.desk, session_id, reason, by=by)
         if looked.asked and not looked.answered and looked.session.status is session.status:
             raise ProviderUnavailable(session_id=session_id)
         return looked.session
@@ -223,8 +225,10 @@ class Payments:
             return looked.session
         return await self.desk.step(session.id, lambda s: steps.refused(s, self.desk.clock()))
 
-    async def cancel(self, session_id: str) -> Session:
+    async def cancel(self, session_id: str, *, by: str = "") -> Session:
         """Give a session up: look once, cancel its invoices at QPay, then say so. What is closed stays as it is.
+
+        `by` says who gave it up, where that is known.
 
         Raises:
             AlreadyPaid: the money was there first.
@@ -246,7 +250,9 @@ class Payments:
 
             def close(stored: Session, gone: frozenset[int] = gone) -> Session:
                 still_open = {a.number for a in stored.attempts if a.state is InvoiceState.OPEN}
-                return steps.cancelled(stored, self.desk.clock(), self.desk.rules) if still_open <= gone else stored
+                if not still_open <= gone:
+                    return stored
+                return steps.cancelled(stored, self.desk.clock(), self.desk.rules, by=by)
 
             session = await self.desk.step(session_id, close)
         if session.status is Status.PAID:

@@ -32,13 +32,16 @@ class Looked:
     answered: bool
 
 
-async def settle(desk: Desk, session_id: str, reason: Reason) -> Looked:
-    """The one door: ask QPay about a session, if a question of this class is allowed now, and act on the answer."""
+async def settle(desk: Desk, session_id: str, reason: Reason, *, by: str = "") -> Looked:
+    """The one door: ask QPay about a session, if a question of this class is allowed now, and act on the answer.
+
+    `by` is the person who wants to know, if it is one.
+    """
     asked = False
 
     def claim(session: Session) -> Session:
         nonlocal asked
-        after = steps.asked(session, reason, desk.clock())
+        after = steps.asked(session, reason, desk.clock(), by=by)
         asked = after is not session
         return after
 

@@ -16,7 +16,7 @@ from tulbur.payments.belonging import Belonging, Whose, belonging, bring
 from tulbur.payments.desk import Desk
 from tulbur.payments.listing import read
 from tulbur.payments.matching import of_payment
-from tulbur.ports import SweepRun
+from tulbur.ports import BECAME, SweepRun
 
 AT_ONCE: Final = 8
 """Invoices dealt with at once."""
@@ -59,9 +59,8 @@ class Found:
     foreign_invoices: set[str] = field(default_factory=set)
 
     def as_json(self) -> dict[str, Any]:
-        counts = ("listed", "no_money", "known", "settled", "waiting", "gone", "unclear", "foreign", "failed")
         return {
-            **{name: getattr(self, name) for name in counts},
+            **{name: getattr(self, name) for name in ("listed", *BECAME)},
             "settled_ids": self.settled_ids[:MOST_NAMED],
             "unmatched_ids": self.unmatched_ids[:MOST_NAMED],
         }
@@ -99,6 +98,7 @@ async def _day(desk: Desk, start: Micros, end: Micros, reason: str, *, adjoins: 
     }
     run = replace(run, ended_at=desk.clock(), complete=adjoins and not trouble, report=report)
     await desk.store.sweep_put(run)
+    desk.sink.swept(run)
     return run, not trouble
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, Select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.util import await_only
 
 from tulbur.core.session import Micros
 from tulbur.errors import StoreUnavailable
@@ -153,6 +155,10 @@ BEGIN: Final[Mapping[str, str]] = {
 _MIGRATION_KEY: Final = 0x74756C627572  # "tulbur"
 
 
+TRY_SECONDS: Final = 0.1
+"""How often the lock is tried."""
+
+
 def take_migration_lock(connection: Connection, seconds: float) -> None:
     """Wait until no other process migrates this database; the lock ends with the connection.
 
@@ -161,8 +167,12 @@ def take_migration_lock(connection: Connection, seconds: float) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET lock_timeout = '{max(1, round(seconds * 1000))}ms'")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
-        return
+        for wait in (*([TRY_SECONDS] * round(seconds / TRY_SECONDS)), 0):
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_MIGRATION_KEY})").scalar():
+                return
+            # Not inside of a statement: its snapshot would be in the way of an index that the other is building.
+            await_only(asyncio.sleep(wait))
+        raise StoreUnavailable("another process holds the database locked")
     # A name of at most 64 characters, for this database alone.
     lock = f"GET_LOCK(CONCAT('tulbur-', MD5(DATABASE())), {seconds:.3f})"
     if connection.exec_driver_sql(f"SELECT {lock}").scalar() != 1:

@@ -13,10 +13,12 @@ from typing import Any
 from tulbur.core.orders import Order
 from tulbur.core.retention import blanked
 from tulbur.core.session import Micros, Session, Status
-from tulbur.errors import Conflict, SessionExists
+from tulbur.errors import Conflict, SessionExists, StoreUnavailable
 from tulbur.ports import (
+    UNTOLD,
     CommitResult,
     Committed,
+    Leave,
     PaymentTaken,
     SessionQuery,
     StoredToken,
@@ -108,19 +110,32 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
         due.sort(key=lambda row: (row["next_check_at"], row["id"]))
         return [self._read(leased(row, owner, clock, lease_seconds)) for row in due[: page(limit)]]
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         await asyncio.sleep(0)
-        over = self._finished(rows.cutoffs(finished_before, late_before))[: page(limit)]
-        return sum(self._blank(row, now) for row in over)
+        over = self._finished(rows.cutoffs(finished_before, late_before), leave)[: page(limit)]
+        return sum(self._blank(row, now, leave) for row in over if _is_readable(row))
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         await asyncio.sleep(0)
-        return len(self._finished(rows.cutoffs(finished_before, late_before))[: rows.counted(limit)])
+        return len(self._finished(rows.cutoffs(finished_before, late_before), leave)[: rows.counted(limit)])
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
         await asyncio.sleep(0)
-        next_ones = [row for status in rows.LATE for row in self._finished({status: late_before})[: page(limit)]]
-        return [session for session in map(self._read, next_ones) if rows.has_open_invoice(session)]
+        cutoffs = rows.cutoffs(finished_before, late_before).items()
+        next_ones = [row for each in cutoffs for row in self._finished(dict([each]), leave)[: page(limit)]]
+        return [row["id"] for row in next_ones if not _is_readable(row)]
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
+        await asyncio.sleep(0)
+        next_ones = [row for s in rows.LATE for row in self._finished({s: late_before}, leave)[: page(limit)]]
+        readable = (self._read(row) for row in next_ones if _is_readable(row))
+        return [session for session in readable if rows.has_open_invoice(session)]
 
     # --- sweeps
 
@@ -143,18 +158,19 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     async def stats(self, now: Micros) -> StoreStats:
         await asyncio.sleep(0)
         sessions, payments = self.data.sessions.values(), self.data.payments.values()
-        due = [(row["currency"], row["refund_due"]) for row in payments if row["refund_due"] > 0]
         hour = now // rows.HOUR - rows.TALLY_HOURS
         return rows.stats(
             statuses=counted(row["status"] for row in sessions),
             exceptions=counted(row["exceptions"] for row in sessions),
             created_24h=sum(now - rows.DAY < row["created_at"] for row in sessions),
             orders=len(self.data.orders),
-            refunds=[(currency, 1, amount) for currency, amount in due],
+            refunds=[(row["currency"], 1, row["refund_due"]) for row in payments if row["refund_due"] > 0],
+            held=[(row["currency"], 1, row["held"]) for row in payments if row["held"] > 0],
             unmatched=sum(row["session_id"] is None and row["closed_at"] is None for row in payments),
             checks_due=sum(row["next_check_at"] is not None and row["next_check_at"] <= now for row in sessions),
             events_undelivered=len(self.data.waiting),
             events_parked=sum(row["state"] == EventState.PARKED for row in self.data.events.values()),
+            swept_until=await self.swept_until(),
             loads=[(name, n) for (at, name), n in self.data.tallies.items() if at > hour],
         )
 
@@ -214,8 +230,9 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             return refused
 
     def _taken(self, change: Change) -> frozenset[str]:
-        holders = {p.id: self.data.payments.get(p.id, {}).get("session_id") for p in change.payments}
-        return frozenset(id_ for id_, holder in holders.items() if holder not in (None, change.after.id))
+        known = {p.id: self.data.payments.get(p.id, {}) for p in change.payments}
+        others = {id_ for id_, row in known.items() if row.get("session_id") not in (None, change.after.id)}
+        return frozenset(others | {id_ for id_ in change.assigned if known[id_].get("closed_at") is not None})
 
     def _check_keys(self, change: Change) -> None:
         """Raise Conflict where a database's unique keys would refuse."""
@@ -251,11 +268,13 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
             if row["state"] in rows.UNDELIVERED:
                 data.waiting[row["id"]] = None
 
-    def _blank(self, row: Row, now: Micros) -> bool:
+    def _blank(self, row: Row, now: Micros, leave: Leave) -> bool:
         before = self._read(row)
         after = blanked(before, now)
         if after is before:
             row["unsettled"] = rows.kept_back(before)
+            return False
+        if rows.is_left(before, leave):
             return False
         return self._commit(Change(before, after, self._new_id())) is Committed.WON
 
@@ -266,17 +285,27 @@ class MemoryStore(MemoryMoney, MemoryOutbox):
     def _read(self, row: Mapping[str, Any]) -> Session:
         return rows.read_session(row["document"], row["version"])
 
-    def _finished(self, cutoffs: Mapping[Status, Micros]) -> list[Row]:
-        over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs)]
+    def _finished(self, cutoffs: Mapping[Status, Micros], leave: Leave = UNTOLD) -> list[Row]:
+        over = [row for row in self.data.sessions.values() if self._blankable(row, cutoffs, leave)]
         return sorted(over, key=lambda row: (row["updated_at"], row["id"]))
 
-    def _blankable(self, row: Row, cutoffs: Mapping[Status, Micros]) -> bool:
+    def _blankable(self, row: Row, cutoffs: Mapping[Status, Micros], leave: Leave) -> bool:
         cutoff = cutoffs.get(Status(row["status"]))
         if cutoff is None or row["updated_at"] >= cutoff or row["blanked_at"] is not None:
             return False
-        if row["unsettled"] or row["next_check_at"] is not None:
+        if row["unsettled"] or row["next_check_at"] is not None or row["id"] in leave.ids:
             return False
-        return not any(self.data.events[id_]["state"] in rows.UNTOLD for id_ in self.data.histories[row["id"]])
+        return not leave.untold or not any(
+            self.data.events[id_]["state"] in rows.UNTOLD for id_ in self.data.histories[row["id"]]
+        )
+
+
+def _is_readable(row: Row) -> bool:
+    try:
+        rows.read_session(row["document"], row["version"])
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def _matches(row: Mapping[str, Any], query: SessionQuery) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tulbur.core.session import Micros
 from tulbur.ports import Disposition, ListedPayment, PaymentQuery, Unmatched
@@ -61,6 +61,18 @@ class MemoryMoney(MemoryPart):
         row.update(closed_at=now, due_at=None, note=note)
         return True
 
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        await asyncio.sleep(0)
+        mine = [row for row in self.data.payments.values() if _is_closed(row) and row["closed_at"] < closed_before]
+        mine.sort(key=lambda row: (row["seen_at"], row["payment_id"]))
+        return [row["payment_id"] for row in mine if row["raw"]][: page(limit)]
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        await asyncio.sleep(0)
+        for row in map(self.data.payments.get, payment_ids):
+            if row and _is_closed(row):
+                row["raw"] = ""
+
     async def payments(self, query: PaymentQuery) -> list[ListedPayment]:
         await asyncio.sleep(0)
         matching = [row for row in self.data.payments.values() if _matches(row, query)]
@@ -70,6 +82,10 @@ class MemoryMoney(MemoryPart):
 
 def _is_open(row: Row) -> bool:
     return row["session_id"] is None and row.get("closed_at") is None
+
+
+def _is_closed(row: Row) -> bool:
+    return row["session_id"] is None and row.get("closed_at") is not None
 
 
 def _matches(row: Row, query: PaymentQuery) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import dropwhile
 
 from tulbur.core.session import Event, Micros
-from tulbur.ports import NumberedEvent, Replayed
+from tulbur.ports import EventDelivery, NumberedEvent, Replayed
 from tulbur.stores import rows
 from tulbur.stores.memory_data import MemoryPart, Row, leased
 from tulbur.stores.rows import EventState, page
@@ -46,7 +46,7 @@ class MemoryOutbox(MemoryPart):
         for id_ in event_ids:
             row = self.data.events.get(id_)
             if row and row["state"] == EventState.NUMBERED and row["lease_owner"] == owner:
-                row["state"] = EventState.DELIVERED
+                row.update(rows.delivered(self._clock()))
                 del self.data.waiting[id_]
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
@@ -90,3 +90,9 @@ class MemoryOutbox(MemoryPart):
         await asyncio.sleep(0)
         ids = self.data.histories.get(session_id, [])[: page(limit)]
         return [rows.read_event(self.data.events[id_]) for id_ in ids]
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        await asyncio.sleep(0)
+        mine = [self.data.events[id_] for id_ in self.data.histories.get(session_id, [])]
+        public = [row for row in mine if row["state"] != EventState.PRIVATE]
+        return [rows.delivery(row) for row in public[: page(limit)]]

@@ -17,8 +17,11 @@ from tulbur.core.retention import blanked
 from tulbur.core.session import Event, Micros, Session
 from tulbur.errors import Conflict, StoreUnavailable
 from tulbur.ports import (
+    UNTOLD,
     Clock,
     CommitResult,
+    EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -176,30 +179,54 @@ class MongoStore:
 
         return list(_readable(await self._link.write(claim))) if page(limit) else []
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
 
         async def blank(work: Work) -> int:
             over: list[Session] = []
             for status, before in cutoffs.items():
                 if room := page(limit) - len(over):
-                    over += _readable(await reads.finished(work, status, before, room))
+                    over += _readable(await reads.finished(work, status, before, room, leave))
             steps = [(session, blanked(session, now)) for session in over]
             await writes.keep_back(work, [before for before, after in steps if after is before])
-            changes = [Change(before, after, commit_id) for before, after in steps if after is not before]
+            to_blank = [step for step in steps if step[1] is not step[0] and not rows.is_left(step[0], leave)]
+            changes = [Change(before, after, commit_id) for before, after in to_blank]
             return len(await writes.commit_all(work, changes))
 
         return await self._link.write(blank)
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         cutoffs, most = rows.cutoffs(finished_before, late_before), rows.counted(limit)
-        return await self._link.read(lambda w: reads.blankable(w, cutoffs, most))
+        return await self._link.read(lambda w: reads.blankable(w, cutoffs, most, leave))
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
+        cutoffs, count = rows.cutoffs(finished_before, late_before), page(limit)
+
+        async def look(work: Work) -> list[Mapping[str, Any]]:
+            return [one for each in cutoffs.items() for one in await reads.finished(work, *each, count, leave)]
+
+        found = await self._link.read(look) if count else []
+        readable = {session.id for session in _readable(found)}
+        return [one["_id"] for one in found if one["_id"] not in readable]
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
         count = page(limit)
-        found = await self._link.read(lambda w: reads.next_late(w, late_before, count)) if count else []
+        found = await self._link.read(lambda w: reads.next_late(w, late_before, count, leave)) if count else []
         # Their documents tell which have an open invoice, and an invoice need not be searched.
         return [session for session in _readable(found) if rows.has_open_invoice(session)]
+
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        count = page(limit)
+        return await self._link.read(lambda w: worklist.closed(w, closed_before, count)) if count else []
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        await self._link.write_surely(lambda w: worklist.blank(w, payment_ids))
 
     # --- sweeps
 
@@ -228,7 +255,10 @@ class MongoStore:
         return [documents.numbered(one) for one in await self._link.write(claim)] if page(limit) else []
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
-        await self._link.write_surely(lambda w: outbox.done(w, owner, event_ids))
+        async def done(work: Work) -> None:
+            await outbox.done(work, await self._now(), owner, event_ids)
+
+        await self._link.write_surely(done)
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         await self._link.write_surely(lambda w: outbox.failed(w, owner, event_ids, retry_at=retry_at))
@@ -255,6 +285,10 @@ class MongoStore:
     async def history(self, session_id: str, limit: int) -> list[Event]:
         count = page(limit)
         return await self._link.read(lambda w: reads.history(w, session_id, count)) if count else []
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        count = page(limit)
+        return await self._link.read(lambda w: outbox.deliveries(w, session_id, count)) if count else []
 
     # --- counts, leases, tokens
 

@@ -62,6 +62,7 @@ class _Known:
     versions: dict[str, int] = field(default_factory=dict)
     commits: set[tuple[str, str]] = field(default_factory=set)
     payments: dict[str, str | None] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
     invoices: dict[str, str] = field(default_factory=dict)
     senders: dict[str, tuple[str, int]] = field(default_factory=dict)
     orders: set[str] = field(default_factory=set)
@@ -81,7 +82,8 @@ class _Known:
 
     def taken(self, change: Change) -> frozenset[str]:
         holders = {payment.id: self.payments.get(payment.id) for payment in change.payments}
-        return frozenset(id_ for id_, holder in holders.items() if holder not in (None, change.after.id))
+        others = {id_ for id_, holder in holders.items() if holder not in (None, change.after.id)}
+        return frozenset(others | (change.assigned & self.closed))
 
     def refusal(self, change: Change) -> str:
         session_id = change.after.id
@@ -118,8 +120,10 @@ async def _look(work: Work, changes: Sequence[Change]) -> _Known:
     for one in await _found(work, schema.EVENTS, mine, "commit_id", "session_id"):
         known.commits.add((one["commit_id"], one["session_id"]))
     paid = [documents.payment_id(payment.id) for change in changes for payment in change.payments]
-    for one in await _found(work, schema.PAYMENTS, _any("_id", paid), "payment_id", "session_id"):
+    for one in await _found(work, schema.PAYMENTS, _any("_id", paid), "payment_id", "session_id", "closed_at"):
         known.payments[one["payment_id"]] = one["session_id"]
+        if one.get("closed_at") is not None:
+            known.closed.add(one["payment_id"])
     named = {"provider": rows.PROVIDER, **_any("invoice_id", (a.id for a in attempts if a.id is not None))}
     for one in await _found(work, schema.INVOICES, named, "invoice_id", "session_id"):
         known.invoices[one["invoice_id"]] = one["session_id"]

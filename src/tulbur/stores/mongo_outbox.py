@@ -8,7 +8,7 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from tulbur.core.session import Micros
-from tulbur.ports import MOST_ROWS, Replayed
+from tulbur.ports import MOST_ROWS, EventDelivery, Replayed
 from tulbur.stores import mongo_schema as schema
 from tulbur.stores import rows
 from tulbur.stores.mongo_documents import Document, plain, stored
@@ -95,16 +95,22 @@ async def claim(
     return found
 
 
-async def done(work: Work, owner: str, event_ids: Sequence[str]) -> None:
+async def done(work: Work, clock: Micros, owner: str, event_ids: Sequence[str]) -> None:
     mine = {"_id": {"$in": list(event_ids)}, "lease_owner": owner, "state": int(EventState.NUMBERED)}
-    ended = stored({"state": EventState.DELIVERED, "lease_owner": None, "lease_until": 0})
-    await work[schema.EVENTS].update_many(mine, {"$set": ended}, session=work.session)
+    await work[schema.EVENTS].update_many(mine, {"$set": stored(rows.delivered(clock))}, session=work.session)
 
 
 async def failed(work: Work, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
     mine = {"_id": {"$in": list(event_ids)}, "lease_owner": owner, "state": int(EventState.NUMBERED)}
     ended = {"$set": stored(rows.failed(retry_at)), "$inc": stored({"attempts": 1})}
     await work[schema.EVENTS].update_many(mine, ended, session=work.session)
+
+
+async def deliveries(work: Work, session_id: str, count: int) -> list[EventDelivery]:
+    """A session's public events; `count` is one or more."""
+    public = {"session_id": session_id, "state": {"$ne": int(EventState.PRIVATE)}}
+    found = work[schema.EVENTS].find(public, sort=[("seq", 1)], limit=count, hint="session")
+    return [rows.delivery(plain(one)) for one in await found.to_list(count)]
 
 
 async def parked(work: Work, after: int, count: int) -> list[Document]:

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session, Status
-from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
+from tulbur.ports import Leave, NumberedEvent, SessionQuery, StoredToken, StoreStats
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_outbox as outbox
 from tulbur.stores import mongo_schema as schema
+from tulbur.stores import mongo_sweeps as sweeps
 from tulbur.stores import mongo_worklist as worklist
 from tulbur.stores import rows
 from tulbur.stores.mongo_documents import Document, plain
@@ -101,39 +102,42 @@ async def history(work: Work, session_id: str, count: int) -> list[Event]:
     return [rows.read_event(plain(one)) for one in await found.to_list(count)]
 
 
-async def finished(work: Work, status: Status, before: Micros, count: int) -> list[Document]:
+async def finished(work: Work, status: Status, before: Micros, count: int, leave: Leave) -> list[Document]:
     """The documents of sessions to blank, untouched for the longest time first; `count` is one or more."""
     found = await work[schema.SESSIONS].aggregate(
-        [*_finished(status, before), {"$limit": count}, {"$project": STORED}], hint="blank", session=work.session
+        [*_finished(status, before, leave), {"$limit": count}, {"$project": STORED}], hint="blank", session=work.session
     )
     return await found.to_list(count)
 
 
-async def blankable(work: Work, cutoffs: Mapping[Status, Micros], most: int) -> int:
+async def blankable(work: Work, cutoffs: Mapping[Status, Micros], most: int, leave: Leave) -> int:
     """How many there are to blank, counted no further than asked for."""
     count = 0
     for status, before in cutoffs.items():
         if count < most:
-            stages = [*_finished(status, before), {"$limit": most - count}, {"$count": "count"}]
+            stages = [*_finished(status, before, leave), {"$limit": most - count}, {"$count": "count"}]
             found = await (await work[schema.SESSIONS].aggregate(stages, hint="blank")).to_list(1)
             count += int(found[0]["count"]) if found else 0
     return count
 
 
-async def next_late(work: Work, late_before: Micros, count: int) -> list[Document]:
+async def next_late(work: Work, late_before: Micros, count: int, leave: Leave) -> list[Document]:
     """The documents of EXPIRED and CANCELLED sessions that `blank` takes next."""
-    return [one for status in rows.LATE for one in await finished(work, status, late_before, count)]
+    return [one for status in rows.LATE for one in await finished(work, status, late_before, count, leave)]
 
 
-def _finished(status: Status, before: Micros) -> list[Document]:
-    wanted = {
+def _finished(status: Status, before: Micros, leave: Leave) -> list[Document]:
+    wanted: Document = {
         "status": status.value,
         "blanked_at": None,
         "unsettled": 0,
         "updated_at": {"$lt": before},
         "next_check_at": None,
     }
-    return [{"$match": wanted}, {"$sort": {"updated_at": 1}}, *outbox.nothing_before("_id", "")]
+    if leave.ids:
+        wanted["_id"] = {"$nin": sorted(leave.ids)}
+    told = outbox.nothing_before("_id", "") if leave.untold else []
+    return [{"$match": wanted}, {"$sort": {"updated_at": 1}}, *told]
 
 
 async def token_get(work: Work, login: str) -> StoredToken | None:
@@ -150,12 +154,8 @@ async def stats(work: Work, now: Micros) -> StoreStats:
             (one["_id"], one["count"])
             for one in await _grouped(work, schema.SESSIONS, "exceptions", {"exceptions": {"$gt": ""}}, unwind=True)
         ],
-        refunds=[
-            (one["_id"], one["count"], int(one["sum"]))
-            for one in await _grouped(
-                work, schema.PAYMENTS, "currency", {"refund_due": {"$gt": 0}}, summed="refund_due"
-            )
-        ],
+        refunds=await _sums(work, "refund_due"),
+        held=await _sums(work, "held"),
         loads=[
             (one["_id"], int(one["sum"]))
             for one in await _grouped(work, schema.TALLIES, "name", {"hour": {"$gt": hour}}, summed="count")
@@ -168,20 +168,28 @@ async def stats(work: Work, now: Micros) -> StoreStats:
             [await _count(work, schema.EVENTS, {"state": int(state)}, _WAITING[state]) for state in rows.UNDELIVERED]
         ),
         events_parked=await _count(work, schema.EVENTS, outbox.PARKED, "parked"),
+        swept_until=await sweeps.until(work),
     )
+
+
+async def _sums(work: Work, part: str) -> list[tuple[str, int, int]]:
+    """Of the few payments of which a part waits: by currency, how many and how much; its index has its name."""
+    found = await _grouped(work, schema.PAYMENTS, "currency", {part: {"$gt": 0}}, summed=part, hint=part)
+    return [(one["_id"], one["count"], int(one["sum"])) for one in found]
 
 
 _WAITING: Final = {EventState.UNNUMBERED: "unnumbered", EventState.NUMBERED: "undelivered"}
 
 
-async def _count(work: Work, name: str, query: Document, hint: str | None = None) -> int:
-    options: dict[str, Any] = {"hint": hint} if hint else {}
-    found = await work[name].aggregate([{"$match": query}, {"$group": {"_id": None, "count": {"$sum": 1}}}], **options)
+async def _count(work: Work, name: str, query: Document, hint: str = "") -> int:
+    found = await work[name].aggregate(
+        [{"$match": query}, {"$group": {"_id": None, "count": {"$sum": 1}}}], **_hinted(hint)
+    )
     return sum([int(one["count"]) for one in await found.to_list()])
 
 
 async def _grouped(
-    work: Work, name: str, field: str, query: Document, *, summed: str = "", unwind: bool = False
+    work: Work, name: str, field: str, query: Document, *, summed: str = "", unwind: bool = False, hint: str = ""
 ) -> list[Document]:
     total = {"sum": {"$sum": f"${summed}"}} if summed else {}
     found = await work[name].aggregate(
@@ -189,6 +197,11 @@ async def _grouped(
             {"$match": query},
             *([{"$unwind": f"${field}"}] if unwind else []),
             {"$group": {"_id": f"${field}", "count": {"$sum": 1}, **total}},
-        ]
+        ],
+        **_hinted(hint),
     )
     return await found.to_list()
+
+
+def _hinted(hint: str) -> dict[str, Any]:
+    return {"hint": hint} if hint else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tulbur.core.session import Micros
@@ -78,6 +78,19 @@ async def listed(work: Work, query: PaymentQuery, count: int) -> list[ListedPaym
         wanted["$or"] = [{"seen_at": {"$gt": at}}, {"payment_id": {"$gt": id_}}]
     found = work[schema.PAYMENTS].find(wanted, {"raw": 0}, sort=_PAGE, limit=count, hint=index)
     return [rows.read_payment(plain(one)) for one in await found.to_list(count)]
+
+
+async def closed(work: Work, before: Micros, count: int) -> list[str]:
+    """Those that keep a raw answer, found among all without a session, of which there are few."""
+    raw = {"session_id": None, "closed_at": {"$lt": before}, "raw": {"$gt": ""}}
+    found = work[schema.PAYMENTS].find(raw, {"payment_id": 1}, sort=_PAGE, limit=count, hint="session")
+    return [one["payment_id"] for one in await found.to_list(count)]
+
+
+async def blank(work: Work, payment_ids: Sequence[str]) -> None:
+    keys = [documents.payment_id(id_) for id_ in payment_ids]
+    over = {"_id": {"$in": keys}, "session_id": None, "closed_at": {"$gt": 0}}
+    await work[schema.PAYMENTS].update_many(over, {"$set": {"raw": ""}}, session=work.session)
 
 
 async def _known(work: Work, payment_id: str) -> Document | None:

@@ -14,7 +14,7 @@ from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
-from tulbur.core.session import Micros, Session
+from tulbur.core.session import Micros, Payment, Session
 from tulbur.ports import CommitResult, Committed, StoredToken
 from tulbur.stores import mongo_documents as documents
 from tulbur.stores import mongo_schema as schema
@@ -73,8 +73,8 @@ def _compare_and_set(change: Change) -> UpdateOne:
 async def write_rows(work: Work, changes: Sequence[Change]) -> None:
     attempts = [documents.invoice_document(c.after.id, attempt) for c in changes for attempt in c.attempts]
     await _bulk(work, schema.INVOICES, rows.INVOICE_TAKEN, [_upsert(one) for one in attempts])
-    payments = [documents.payment_document(c.after.id, payment) for c in changes for payment in c.payments]
-    await _bulk(work, schema.PAYMENTS, "a payment is taken", [_claim(one) for one in payments])
+    claims = [_claim(c, payment) for c in changes for payment in c.payments]
+    await _bulk(work, schema.PAYMENTS, "a payment is taken", claims)
     orders = [documents.order_document(c.after.id, order) for c in changes for order in c.orders]
     await _insert(work, schema.ORDERS, rows.ORDERED_ALREADY, orders)
     events = [document for change in changes for document in documents.event_documents(change)]
@@ -86,10 +86,13 @@ def _upsert(document: Document) -> UpdateOne:
     return UpdateOne({"_id": document["_id"]}, {"$set": values}, upsert=True)
 
 
-def _claim(document: Document) -> UpdateOne:
-    """One that belongs to another session does not match, and so cannot be inserted either."""
+def _claim(change: Change, payment: Payment) -> UpdateOne:
+    """One that is not to be had does not match, and so cannot be inserted either."""
+    document = documents.payment_document(change.after.id, payment)
     values = {name: value for name, value in document.items() if name != "_id"}
-    ours = {"_id": document["_id"], "session_id": {"$in": [None, document["session_id"]]}}
+    ours: Document = {"_id": document["_id"], "session_id": {"$in": [None, document["session_id"]]}}
+    if payment.id in change.assigned:
+        ours["closed_at"] = None
     return UpdateOne(ours, {"$set": values}, upsert=True)
 
 

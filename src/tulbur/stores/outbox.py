@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, exists, func, not_, select
 
 from tulbur.core.session import Micros
-from tulbur.ports import NumberedEvent, Replayed
+from tulbur.ports import EventDelivery, NumberedEvent, Replayed
 from tulbur.stores import rows
 from tulbur.stores.dialects import order_of
 from tulbur.stores.rows import EventState, page
@@ -91,11 +91,11 @@ def claim_events(
     return [rows.numbered(row) for row in found]
 
 
-def events_done(connection: Connection, owner: str, event_ids: Sequence[str]) -> None:
+def events_done(connection: Connection, clock: Micros, owner: str, event_ids: Sequence[str]) -> None:
     mine = events.update().where(
         events.c.id.in_(event_ids), events.c.lease_owner == owner, events.c.state == EventState.NUMBERED
     )
-    connection.execute(mine.values(state=EventState.DELIVERED, lease_owner=None, lease_until=0))
+    connection.execute(mine.values(**rows.delivered(clock)))
 
 
 def events_failed(connection: Connection, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
@@ -103,6 +103,13 @@ def events_failed(connection: Connection, owner: str, event_ids: Sequence[str], 
         events.c.id.in_(event_ids), events.c.lease_owner == owner, events.c.state == EventState.NUMBERED
     )
     connection.execute(mine.values(**rows.failed(retry_at), attempts=events.c.attempts + 1))
+
+
+def deliveries(connection: Connection, session_id: str, limit: int) -> list[EventDelivery]:
+    """A session's public events; `+ 0`: by session is the short way to them."""
+    public = select(events).where(events.c.session_id == session_id, events.c.state + 0 != EventState.PRIVATE)
+    query = public.order_by(events.c.seq).limit(page(limit))
+    return [rows.delivery(row) for row in connection.execute(query).mappings()]
 
 
 def parked(connection: Connection, after: int, limit: int) -> list[NumberedEvent]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, desc, 
 from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session
 from tulbur.ports import NumberedEvent, SessionQuery, StoredToken, StoreStats
-from tulbur.stores import rows, worklist
+from tulbur.stores import rows, sweeps, worklist
 from tulbur.stores.rows import page
 from tulbur.stores.schema import events, invoices, orders, payments, sessions, tallies, tokens
 
@@ -119,7 +119,6 @@ def history(connection: Connection, session_id: str, limit: int) -> list[Event]:
 def stats(connection: Connection, now: Micros) -> StoreStats:
     """Counts that indexes answer; no document is read."""
     hour = now // rows.HOUR - rows.TALLY_HOURS
-    due = payments.c.refund_due
     return rows.stats(
         statuses=_pairs(connection, select(sessions.c.status, func.count()).group_by(sessions.c.status)),
         exceptions=_pairs(
@@ -128,12 +127,8 @@ def stats(connection: Connection, now: Micros) -> StoreStats:
             .where(sessions.c.exceptions > "")
             .group_by(sessions.c.exceptions),
         ),
-        refunds=[
-            (currency, count, int(amount))
-            for currency, count, amount in connection.execute(
-                select(payments.c.currency, func.count(), func.sum(due)).where(due > 0).group_by(payments.c.currency)
-            )
-        ],
+        refunds=_sums(connection, payments.c.refund_due),
+        held=_sums(connection, payments.c.held),
         loads=[
             (name, int(count))
             for name, count in connection.execute(
@@ -154,7 +149,14 @@ def stats(connection: Connection, now: Micros) -> StoreStats:
         events_parked=_count(
             connection, select(func.count()).select_from(events).where(events.c.state == rows.EventState.PARKED)
         ),
+        swept_until=sweeps.until(connection),
     )
+
+
+def _sums(connection: Connection, part: ColumnElement[int]) -> list[tuple[str, int, int]]:
+    """Of the few payments of which a part waits: by currency, how many and how much."""
+    summed = select(payments.c.currency, func.count(), func.sum(part)).where(part > 0).group_by(payments.c.currency)
+    return [(currency, count, int(amount)) for currency, count, amount in connection.execute(summed)]
 
 
 def _count(connection: Connection, query: Select[int]) -> int:

@@ -29,10 +29,13 @@ from tulbur.errors import StoreUnavailable
 from tulbur.ports import (
     MOST_COUNTED,
     MOST_ROWS,
+    EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     StoreStats,
     SweepRun,
+    Telling,
     Unmatched,
 )
 
@@ -111,6 +114,12 @@ class Change:
     def payments(self) -> list[Payment]:
         known = self.before.payments if self.before else ()
         return [payment for payment in self.after.payments if payment not in known]
+
+    @property
+    def assigned(self) -> frozenset[str]:
+        """The payments that a person gives to the session with this commit: not if somebody has closed them."""
+        known = {payment.id for payment in self.before.payments} if self.before else set()
+        return frozenset(p.id for p in self.after.payments if p.assigned_by and p.id not in known)
 
     @property
     def orders(self) -> list[Order]:
@@ -304,6 +313,11 @@ def has_open_invoice(session: Session) -> bool:
     return any(attempt.state is InvoiceState.OPEN and attempt.id for attempt in session.attempts)
 
 
+def is_left(session: Session, leave: Leave) -> bool:
+    """Whether it is passed over for what only its document tells."""
+    return leave.payable and session.status in LATE and has_open_invoice(session)
+
+
 def order_row(session_id: str, order: Order) -> dict[str, Any]:
     return {
         "id": order.id,
@@ -431,6 +445,32 @@ def numbered(row: Columns) -> NumberedEvent:
     return NumberedEvent(row["no"], row["session_id"], read_event(row), row.get("attempts", 0))
 
 
+_TELLING: Final = {
+    EventState.UNNUMBERED: Telling.WAITING,
+    EventState.NUMBERED: Telling.WAITING,
+    EventState.PARKED: Telling.PARKED,
+}
+
+
+def delivery(row: Columns) -> EventDelivery:
+    """How far the shop was told; the lease of a delivered event ended when it took it."""
+    state, owner, until = EventState(row["state"]), row["lease_owner"], row["lease_until"] or None
+    done = state is EventState.DELIVERED
+    return EventDelivery(
+        event=read_event(row),
+        state=_TELLING.get(state, Telling.DELIVERED if until else Telling.ENDED),
+        no=row["no"],
+        attempts=row.get("attempts", 0),
+        retry_at=None if done or owner else until,
+        delivered_at=until if done else None,
+    )
+
+
+def delivered(clock: Micros) -> dict[str, Any]:
+    """What a delivery sets; what nobody is sent is DELIVERED with no time."""
+    return {"state": EventState.DELIVERED, "lease_owner": None, "lease_until": clock}
+
+
 def failed(retry_at: Micros | None) -> dict[str, Any]:
     """What a failed delivery sets; the lease's end holds the event back until its retry, for every release."""
     return {
@@ -484,6 +524,7 @@ def stats(
     statuses: Iterable[tuple[str, int]],
     exceptions: Iterable[tuple[str, int]],
     refunds: Iterable[tuple[str, int, int]],
+    held: Iterable[tuple[str, int, int]],
     loads: Iterable[tuple[str, int]],
     created_24h: int,
     orders: int,
@@ -491,8 +532,9 @@ def stats(
     checks_due: int,
     events_undelivered: int,
     events_parked: int,
+    swept_until: Micros | None,
 ) -> StoreStats:
-    """Put counted groups together: sets of exceptions by each name, refunds due (currency, count, sum) in MNT."""
+    """Put counted groups together: sets of exceptions by each name, money (currency, count, sum) in MNT."""
     by_exception: dict[str, int] = {}
     for text, count in exceptions:
         for name in exceptions_named(text):
@@ -501,17 +543,24 @@ def stats(
     for source, count in loads:
         summed[source] = summed.get(source, 0) + count
     by_status = dict(statuses)
-    due = list(refunds)
+    due, kept = list(refunds), list(held)
     return StoreStats(
         by_status={status: by_status.get(status.value, 0) for status in Status},
         by_exception=by_exception,
         created_24h=created_24h,
         orders=orders,
         refund_due_count=sum(count for _, count, _ in due),
-        refund_due=sum(amount for currency, _, amount in due if currency == "MNT"),
+        refund_due=_tugrik(due),
+        held_count=sum(count for _, count, _ in kept),
+        held=_tugrik(kept),
+        swept_until=swept_until,
         unmatched=unmatched,
         checks_due=checks_due,
         events_undelivered=events_undelivered,
         events_parked=events_parked,
         loads=summed,
     )
+
+
+def _tugrik(sums: Iterable[tuple[str, int, int]]) -> int:
+    return sum(amount for currency, _, amount in sums if currency == "MNT")

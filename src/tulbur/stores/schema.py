@@ -150,7 +150,7 @@ events = Table(
     Column("state", SmallInteger, nullable=False),  # rows.EventState
     Column("no", BigInteger),
     Column("lease_owner", _text()),
-    Column("lease_until", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),  # of a delivered event: when it was delivered
     Column("commit_id", _text(64), nullable=False),
     Column("data", _long_text(), nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),  # deliveries that failed

@@ -15,8 +15,11 @@ from tulbur.core.orders import Order
 from tulbur.core.session import Event, Micros, Session
 from tulbur.errors import Conflict
 from tulbur.ports import (
+    UNTOLD,
     Clock,
     CommitResult,
+    EventDelivery,
+    Leave,
     ListedPayment,
     NumberedEvent,
     PaymentQuery,
@@ -145,15 +148,34 @@ class SqlStore(ABC):
             )
         )
 
-    async def blank(self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int) -> int:
+    async def blank(
+        self, *, finished_before: Micros, late_before: Micros, now: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
         cutoffs, commit_id = rows.cutoffs(finished_before, late_before), self._new_id()
-        return await self._write(lambda c: writes.blank(c, cutoffs, now=now, limit=limit, commit_id=commit_id))
+        return await self._write(
+            lambda c: writes.blank(c, cutoffs, now=now, limit=limit, commit_id=commit_id, leave=leave)
+        )
 
-    async def blankable(self, *, finished_before: Micros, late_before: Micros, limit: int) -> int:
-        return await self._read(lambda c: writes.blankable(c, rows.cutoffs(finished_before, late_before), limit))
+    async def blankable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> int:
+        cutoffs = rows.cutoffs(finished_before, late_before)
+        return await self._read(lambda c: writes.blankable(c, cutoffs, limit, leave))
 
-    async def late_invoices(self, *, late_before: Micros, limit: int) -> list[Session]:
-        return await self._read(lambda c: writes.late_invoices(c, late_before, limit))
+    async def unreadable(
+        self, *, finished_before: Micros, late_before: Micros, limit: int, leave: Leave = UNTOLD
+    ) -> list[str]:
+        cutoffs = rows.cutoffs(finished_before, late_before)
+        return await self._read(lambda c: writes.unreadable(c, cutoffs, limit, leave))
+
+    async def late_invoices(self, *, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
+        return await self._read(lambda c: writes.late_invoices(c, late_before, limit, leave))
+
+    async def closed_unmatched(self, closed_before: Micros, limit: int) -> list[str]:
+        return await self._read(lambda c: worklist.closed(c, closed_before, limit))
+
+    async def blank_unmatched(self, payment_ids: Sequence[str]) -> None:
+        await self._write_surely(lambda c: worklist.blank(c, payment_ids))
 
     # --- sweeps
 
@@ -177,7 +199,7 @@ class SqlStore(ABC):
         )
 
     async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
-        await self._write_surely(lambda c: outbox.events_done(c, owner, event_ids))
+        await self._write_surely(lambda c: outbox.events_done(c, self._now(c), owner, event_ids))
 
     async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
         await self._write_surely(lambda c: outbox.events_failed(c, owner, event_ids, retry_at=retry_at))
@@ -197,6 +219,9 @@ class SqlStore(ABC):
 
     async def history(self, session_id: str, limit: int) -> list[Event]:
         return await self._read(lambda c: reads.history(c, session_id, limit))
+
+    async def deliveries(self, session_id: str, limit: int) -> list[EventDelivery]:
+        return await self._read(lambda c: outbox.deliveries(c, session_id, limit))
 
     # --- counts, leases, tokens
 

@@ -73,6 +73,19 @@ def close_unmatched(connection: Connection, payment_id: str, *, now: Micros, not
     return True
 
 
+def closed(connection: Connection, before: Micros, limit: int) -> list[str]:
+    """Those that keep a raw answer, found among all without a session, of which there are few."""
+    raw = payments.c.session_id.is_(None) & (payments.c.closed_at < before) & (payments.c.raw != "")
+    query = select(payments.c.payment_id).where(raw).order_by(payments.c.seen_at, payments.c.payment_id)
+    return list(connection.execute(query.limit(page(limit))).scalars())
+
+
+def blank(connection: Connection, payment_ids: Sequence[str]) -> None:
+    mine = payments.update().where(payments.c.provider == rows.PROVIDER, payments.c.payment_id.in_(payment_ids))
+    over = mine.where(payments.c.session_id.is_(None), payments.c.closed_at.is_not(None))
+    connection.execute(over.values(raw=""))
+
+
 def _locked(connection: Connection, payment_id: str) -> RowMapping | None:
     return (
         connection.execute(select(payments).where(*_KEY).with_for_update(), {"of_payment": payment_id})

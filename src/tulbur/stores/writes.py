@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from tulbur.core.retention import blanked
 from tulbur.core.session import Micros, Session, Status
 from tulbur.errors import Conflict, SessionExists, StoreUnavailable
-from tulbur.ports import CommitResult, Committed, PaymentTaken, StoredToken
+from tulbur.ports import UNTOLD, CommitResult, Committed, Leave, PaymentTaken, StoredToken
 from tulbur.stores import rows
 from tulbur.stores.dialects import insert_new, order_of
 from tulbur.stores.rows import Change, page
@@ -31,6 +31,12 @@ _PAYMENT: Final = payments.update().where(
     payments.c.provider == rows.PROVIDER,
     payments.c.payment_id == bindparam("of_payment"),
     (payments.c.session_id == bindparam("of_session")) | payments.c.session_id.is_(None),
+)
+_ASSIGNED: Final = payments.update().where(
+    payments.c.provider == rows.PROVIDER,
+    payments.c.payment_id == bindparam("of_payment"),
+    payments.c.session_id.is_(None),
+    payments.c.closed_at.is_(None),
 )
 _MINE: Final = (
     select(events.c.id)
@@ -138,7 +144,8 @@ def _write_payments(connection: Connection, change: Change) -> None:
         if insert_new(connection, payments, [row]):
             continue
         keys = {"of_session": session_id, "of_payment": payment.id}
-        if connection.execute(_PAYMENT, {**row, **keys}).rowcount == 0:
+        claim = _ASSIGNED if payment.id in change.assigned else _PAYMENT
+        if connection.execute(claim, {**row, **keys}).rowcount == 0:
             taken.add(payment.id)
     if taken:
         raise PaymentsTaken(frozenset(taken))
@@ -169,50 +176,71 @@ def _readable(found: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[Session]:
             yield rows.read_session(row.document, row.version)
 
 
-def blank(connection: Connection, cutoffs: Mapping[Status, Micros], *, now: Micros, limit: int, commit_id: str) -> int:
+def blank(
+    connection: Connection,
+    cutoffs: Mapping[Status, Micros],
+    *,
+    now: Micros,
+    limit: int,
+    commit_id: str,
+    leave: Leave = UNTOLD,
+) -> int:
     """Blank finished sessions status by status, those untouched for the longest time first."""
     done = 0
     for status, before in cutoffs.items():
-        query = _finished(connection, status, before).limit(page(limit) - done).with_for_update()
+        query = _finished(connection, status, before, leave).limit(page(limit) - done).with_for_update()
         for session in _readable(connection.execute(query).all()):
             after = blanked(session, now)
             if after is session:
                 mine = (sessions.c.id == session.id) & (sessions.c.version == session.version)
                 connection.execute(sessions.update().where(mine).values(unsettled=rows.kept_back(session)))
-            else:
+            elif not rows.is_left(session, leave):
                 done += commit(connection, Change(session, after, commit_id)) is Committed.WON
     return done
 
 
-def blankable(connection: Connection, cutoffs: Mapping[Status, Micros], limit: int) -> int:
+def blankable(connection: Connection, cutoffs: Mapping[Status, Micros], limit: int, leave: Leave = UNTOLD) -> int:
     """How many `blank` would find, counted no further than asked for."""
     count = 0
     for status, before in cutoffs.items():
-        some = _finished(connection, status, before).limit(rows.counted(limit) - count).subquery("some")
+        some = _finished(connection, status, before, leave).limit(rows.counted(limit) - count).subquery("some")
         count += connection.execute(select(func.count()).select_from(some)).scalar_one()
     return count
 
 
-def late_invoices(connection: Connection, late_before: Micros, limit: int) -> list[Session]:
+def unreadable(
+    connection: Connection, cutoffs: Mapping[Status, Micros], limit: int, leave: Leave = UNTOLD
+) -> list[str]:
+    """Ids of those among the next ones whose document cannot be read."""
+    lost: list[str] = []
+    for status, before in cutoffs.items():
+        found = connection.execute(_finished(connection, status, before, leave).limit(page(limit))).all()
+        readable = {session.id for session in _readable(found)}
+        lost += [row.id for row in found if row.id not in readable]
+    return lost
+
+
+def late_invoices(connection: Connection, late_before: Micros, limit: int, leave: Leave = UNTOLD) -> list[Session]:
     """Open invoices among those that `blank` takes next: their documents tell, and an invoice need not be searched."""
     found: list[Session] = []
     for status in rows.LATE:
-        query = _finished(connection, status, late_before).limit(page(limit))
+        query = _finished(connection, status, late_before, leave).limit(page(limit))
         found += _readable(connection.execute(query).all())
     return [session for session in found if rows.has_open_invoice(session)]
 
 
-def _finished(connection: Connection, status: Status, before: Micros) -> Select[bytes, int]:
+def _finished(connection: Connection, status: Status, before: Micros, leave: Leave) -> Select[str, bytes, int]:
     untold = exists().where(events.c.session_id == sessions.c.id, (events.c.state + 0).in_(rows.UNTOLD))
+    left = [*([not_(untold)] if leave.untold else []), *([sessions.c.id.not_in(leave.ids)] if leave.ids else [])]
     return (
-        select(sessions.c.document, sessions.c.version)
+        select(sessions.c.id, sessions.c.document, sessions.c.version)
         .where(
             sessions.c.status == status.value,
             sessions.c.blanked_at.is_(None),
             sessions.c.unsettled == 0,
             sessions.c.updated_at < before,
             sessions.c.next_check_at.is_(None),
-            not_(untold),
+            *left,
         )
         .order_by(*order_of(connection, [sessions.c.blanked_at], sessions.c.updated_at))
     )

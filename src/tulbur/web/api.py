@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tulbur.errors import NotFound
+from tulbur.payments.explaining import explain_session
 from tulbur.ports import MOST_ROWS, SessionQuery
 from tulbur.web.answering import Parts, as_json, as_session
 from tulbur.web.auth import Reader, Writer
@@ -39,6 +40,8 @@ from tulbur.web.shapes import (
     stats_shape,
     stored_order_shape,
 )
+from tulbur.web.why import story_shape
+from tulbur.web.why_models import Why
 
 router: Final = APIRouter(prefix="/v1")
 
@@ -110,6 +113,19 @@ async def get_session(session_id: str, parts: Parts, _: Reader) -> Response:
     return as_session(parts, await parts.payments.get(path_id(session_id)))
 
 
+@router.get(
+    "/sessions/{session_id}/why",
+    response_model=Why,
+    responses=problems(404, 503),
+    tags=["sessions"],
+    summary="The whole story of a session",
+    response_description="Where it stands and what to do, then what happened, when and because of whom",
+)
+async def why_session(session_id: str, parts: Parts, _: Reader) -> Response:
+    """What `tulbur why` tells: read from the database, QPay is not asked. No cart, address or note is in it."""
+    return as_json(story_shape(await explain_session(parts.payments.desk, path_id(session_id))))
+
+
 @router.post(
     "/sessions/{session_id}/cancel",
     response_model=Session,
@@ -118,13 +134,13 @@ async def get_session(session_id: str, parts: Parts, _: Reader) -> Response:
     summary="Cancel a session",
     response_description="The session as it is now",
 )
-async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
+async def cancel_session(session_id: str, parts: Parts, key: Writer) -> Response:
     """Looks for money once more, then cancels the invoice at QPay.
 
     A session that is paid answers 409 `already_paid`; one that is cancelled or expired already answers 200 and stays
     as it is. When QPay cannot be reached the answer is 502 and nothing has changed.
     """
-    return as_session(parts, await parts.payments.cancel(path_id(session_id)))
+    return as_session(parts, await parts.payments.cancel(path_id(session_id), by=key.name))
 
 
 @router.post(
@@ -135,9 +151,9 @@ async def cancel_session(session_id: str, parts: Parts, _: Writer) -> Response:
     summary="Ask QPay now",
     response_description="The session as it is now",
 )
-async def check_session(session_id: str, parts: Parts, _: Writer) -> Response:
+async def check_session(session_id: str, parts: Parts, key: Writer) -> Response:
     """Asks QPay whether the session is paid, at most once per 10 seconds; too early answers the stored state."""
-    return as_session(parts, await parts.payments.check(path_id(session_id)))
+    return as_session(parts, await parts.payments.check(path_id(session_id), by=key.name))
 
 
 # --- orders, events, counts ------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Decisions:
         """
         asked = Review.parse({"decision": decision, "note": note})
         desk = self.payments.desk
-        after = await refunding.review(desk, path_id(session_id), asked.decision, note=asked.note, by=_name(by))
+        after = await refunding.review(desk, path_id(session_id), asked.decision, note=asked.note, by=name_of(by))
         return self._shown(after)
 
     async def refund(
@@ -75,7 +75,7 @@ class Decisions:
             ProviderRefused: QPay will not; it is a person's task now.
         """
         body = {"payment_id": payment_id, "amount": amount, "reference": reference, "note": note}
-        asked, name = RefundRequest.parse(body), _name(by)
+        asked, name = RefundRequest.parse(body), name_of(by)
         after = await refunding.refund(
             self.payments.desk,
             path_id(session_id),
@@ -96,7 +96,7 @@ class Decisions:
             Conflict: another session has it, or made the invoice it was paid on; or it is closed.
             ProviderUnavailable: QPay did not answer; nothing is changed.
         """
-        asked, name = Assign.parse({"session_id": session_id, "note": note}), _name(by)
+        asked, name = Assign.parse({"session_id": session_id, "note": note}), name_of(by)
         after = await refunding.assign(
             self.payments.desk, path_id(payment_id), asked.session_id, note=asked.note, by=name
         )
@@ -109,7 +109,7 @@ class Decisions:
             NotFound: nobody knows this payment.
             Conflict: it is closed with another reference, or somebody has to decide about it first.
         """
-        asked, name = Close.parse({"reference": reference, "note": note}), _name(by)
+        asked, name = Close.parse({"reference": reference, "note": note}), name_of(by)
         closed = await refunding.close(
             self.payments.desk, path_id(payment_id), reference=asked.reference, note=asked.note, by=name
         )
@@ -135,7 +135,12 @@ class Decisions:
         return session_shape(session, self.links)
 
 
-def _name(by: str | None) -> str:
+def name_of(by: str | None) -> str:
+    """Who decides: the operating system's user where nobody is named.
+
+    Raises:
+        Invalid: this is no name.
+    """
     try:
         return _NAME.validate_python(somebody() if by is None else by)
     except ValidationError:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from tulbur.core.session import Reason, Session, Status
 from tulbur.errors import TulburError
+from tulbur.ports import SweepRun
 from tulbur.web.checkout_view import status_json
 
 Read: TypeAlias = Callable[[str], Awaitable[Session]]
@@ -105,6 +106,8 @@ class LiveSessions:
     def asked(self, reason: Reason) -> None: ...
 
     def unmatched(self, session_id: str, payment_id: str) -> None: ...
+
+    def swept(self, run: SweepRun) -> None: ...
 
 
 class _Channel:

@@ -18,11 +18,11 @@ Amount: TypeAlias = Annotated[
 ]
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Item(_Shape):
+class Item(Shape):
     """One line of the cart."""
 
     shop_id: str
@@ -33,7 +33,7 @@ class Item(_Shape):
     options: dict[str, Any]
 
 
-class Discount(_Shape):
+class Discount(Shape):
     """An amount off; on one product where `product_id` is given."""
 
     code: str
@@ -41,7 +41,7 @@ class Discount(_Shape):
     product_id: str | None
 
 
-class Link(_Shape):
+class Link(Shape):
     """A bank app that can pay the invoice."""
 
     name: str
@@ -50,7 +50,7 @@ class Link(_Shape):
     link: str
 
 
-class Invoice(_Shape):
+class Invoice(Shape):
     """The invoice to pay; when there is none to pay, the latest one, without its QR and links.
 
     `qr_image` is a PNG in base64, without a prefix.
@@ -63,7 +63,7 @@ class Invoice(_Shape):
     links: tuple[Link, ...]
 
 
-class Refund(_Shape):
+class Refund(Shape):
     """Money on its way back: `by` decided it, `reference` is what a person paid it back with."""
 
     amount: Amount
@@ -80,7 +80,7 @@ class Refund(_Shape):
     note: str
 
 
-class Payment(_Shape):
+class Payment(Shape):
     """Money QPay reported. Once received, it is split over ordered, refund_due, refunded and held."""
 
     id: str
@@ -98,7 +98,7 @@ class Payment(_Shape):
     assigned_by: Annotated[str | None, Field(description="who gave it to this session; QPay shows it elsewhere")]
 
 
-class ListedPayment(_Shape):
+class ListedPayment(Shape):
     """A payment on the list of work; with `amount` null only its id is known yet, from a callback."""
 
     id: str
@@ -123,7 +123,7 @@ class ListedPayment(_Shape):
     closed_by: str | None
 
 
-class Order(_Shape):
+class Order(Shape):
     """What one shop is to deliver: total = its items - discount + shipping_amount."""
 
     id: str
@@ -142,7 +142,7 @@ class StoredOrder(Order):
     session_id: str
 
 
-class Session(_Shape):
+class Session(Shape):
     """One checkout, from cart to orders."""
 
     id: str
@@ -173,7 +173,7 @@ class Session(_Shape):
     orders: tuple[Order, ...]
 
 
-class Event(_Shape):
+class Event(Shape):
     """A line of history; `no` grows and never skips one that comes later."""
 
     no: int
@@ -184,14 +184,21 @@ class Event(_Shape):
     data: dict[str, Any]
 
 
-class RefundDue(_Shape):
+class RefundDue(Shape):
     """Payments of which something is due back, and how much in all."""
 
     count: int
     amount: Amount
 
 
-class Stats(_Shape):
+class Held(Shape):
+    """Payments of which something is held until somebody decides or the payer pays the rest, and how much in all."""
+
+    count: int
+    amount: Amount
+
+
+class Stats(Shape):
     """Counts over everything stored; `loads` and `fallback_rate` are callbacks of the last 24 hours, all processes."""
 
     sessions: int
@@ -200,6 +207,7 @@ class Stats(_Shape):
     created_24h: int
     orders: int
     refund_due: RefundDue
+    held: Held
     unmatched: Annotated[int, Field(description="payments without a session that nobody has closed")]
     loads: dict[str, int]
     fallback_rate: Annotated[
@@ -209,26 +217,29 @@ class Stats(_Shape):
     checks_due: int
     events_undelivered: int
     events_parked: int
+    swept_until: Annotated[
+        datetime | None, Field(description="up to when QPay's list was compared with our records; null: never")
+    ]
 
 
 T = TypeVar("T")
 
 
-class Page(_Shape, Generic[T]):
+class Page(Shape, Generic[T]):
     """A part of a list; `next_cursor` leads to the next one, null at the end."""
 
     items: tuple[T, ...]
     next_cursor: str | None
 
 
-class FieldError(_Shape):
+class FieldError(Shape):
     """A wrong value, by its place; the value itself is never repeated."""
 
     field: str
     message: str
 
 
-class Problem(_Shape):
+class Problem(Shape):
     """RFC 9457: what went wrong, with a stable `code` and one plain sentence in `detail`."""
 
     type: str = "about:blank"

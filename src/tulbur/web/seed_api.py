@@ -164,7 +164,7 @@ class _Paying:
         session_id = _named(body.get("sessionId"), "sessionId is required in request body")
         before = await self._owned(session_id, user_id)
         try:
-            session = await self._parts.payments.cancel(session_id)
+            session = await self._parts.payments.cancel(session_id, by="the payer")
         except AlreadyPaid:
             return _too_late()
         if session.status is Status.CANCELLED:

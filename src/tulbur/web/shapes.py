@@ -23,6 +23,7 @@ from tulbur.web.models import (
     Discount,
     Event,
     FieldError,
+    Held,
     Invoice,
     Item,
     Link,
@@ -222,12 +223,14 @@ def stats_shape(stats: StoreStats, *, with_rate: bool) -> Stats:
         created_24h=stats.created_24h,
         orders=stats.orders,
         refund_due=RefundDue(count=stats.refund_due_count, amount=tugrik(stats.refund_due)),
+        held=Held(count=stats.held_count, amount=tugrik(stats.held)),
         unmatched=stats.unmatched,
         loads=loads,
         fallback_rate=_fallback_rate(loads) if with_rate else None,
         checks_due=stats.checks_due,
         events_undelivered=stats.events_undelivered,
         events_parked=stats.events_parked,
+        swept_until=as_time(stats.swept_until),
     )
 
 

@@ -54,8 +54,9 @@ class Cleaner:
         if not await self._desk.store.lease(_CLEANING, self._owner, CLEANING_SECONDS):
             return None
         report = await clean(self._desk, self._keep, pause=self._pause, most_batches=CLEANED_BATCHES)
-        if report.waits or report.stuck:
-            log.warning("cleaning left something", extra={"error": report.waits, "sessions": report.stuck[:20]})
+        if report.waits or report.stuck or report.unreadable:
+            left = [*report.stuck, *report.unreadable]
+            log.warning("cleaning left something", extra={"error": report.waits, "sessions": left[:20]})
         return report
 
     async def _pause(self) -> None:

@@ -5,9 +5,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tulbur.core.session import SECOND, Micros
-from tulbur.ports import MOST_ROWS, NumberedEvent, Store
-from tulbur.stores.contracts.samples import LONG, NOW, Part, added, delivered, gone, invoiced, paid
+from tulbur.core.session import PUBLIC_EVENTS, SECOND, Micros
+from tulbur.ports import MOST_ROWS, NumberedEvent, Store, Telling
+from tulbur.stores.contracts.samples import (
+    LONG,
+    NOW,
+    Part,
+    added,
+    called_back,
+    delivered,
+    gone,
+    invoiced,
+    paid,
+    told,
+    won,
+)
 
 PAST: Micros = SECOND
 """Long ago by the clock of any store."""
@@ -197,6 +209,49 @@ class DeliveryContract(Part):
             assert (done.count, done.last_no) == (0, 0)
             done = await store.replay_events(0, since=0, before=FUTURE, limit=10_000)
             assert (done.count, done.last_no) == (MOST_ROWS - 3, MOST_ROWS)
+
+    async def test_how_far_the_shop_was_told_is_kept_of_each_event(self) -> None:
+        async with self.harness.open() as store, self.harness.reopen(store) as other:
+            before = await paid(store, "s-1")
+            await won(store, before, called_back(before))
+            await gone(store, "s-2")
+            public = [one.event.type for one in await other.deliveries("s-1", 200)]
+            assert public == [one for one in await told(store, "s-1") if one in PUBLIC_EVENTS]
+            assert {one.state for one in await other.deliveries("s-1", 200)} == {Telling.WAITING}
+            assert {one.no for one in await other.deliveries("s-1", 200)} == {None}
+            await store.publish(200)
+            first, *_ = claimed = await claim(store)
+            await failed(store, claimed, retry_at=FUTURE)
+            waiting = (await other.deliveries("s-1", 200))[0]
+            assert (waiting.event.id, waiting.no, waiting.attempts) == (first.event.id, first.no, 1)
+            assert (waiting.state, waiting.retry_at, waiting.delivered_at) == (Telling.WAITING, FUTURE, None)
+
+    async def test_when_an_event_was_delivered_is_kept(self) -> None:
+        async with self.harness.open() as store, self.harness.reopen(store) as other:
+            await paid(store)
+            await store.publish(200)
+            await failed(store, await claim(store), retry_at=None)
+            assert [one.state for one in await other.deliveries("s-1", 1)] == [Telling.PARKED]
+            taken = await claim(store)
+            sent = [one for one in await other.deliveries("s-1", 200) if one.event.id == taken[0].event.id]
+            assert [(one.state, one.retry_at) for one in sent] == [(Telling.WAITING, None)]
+            await delivered(store)
+            await store.events_done("w", [one.event.id for one in taken])
+            await delivered(store)
+            done = (await other.deliveries("s-1", 200))[1:]
+            assert {one.state for one in done} == {Telling.DELIVERED}
+            assert all(one.delivered_at and one.retry_at is None for one in done)
+            assert await replayed(store) > 0
+            assert {one.state for one in await other.deliveries("s-1", 200)} == {Telling.WAITING}
+            assert await store.deliveries("nobody", 200) == await store.deliveries("s-1", 0) == []
+
+    async def test_nobody_is_said_to_have_been_told_what_was_not_to_be_sent(self) -> None:
+        async with self.harness.open() as store:
+            await paid(store)
+            await store.publish(200, deliver=False)
+            assert {(one.state, one.delivered_at) for one in await store.deliveries("s-1", 200)} == {
+                (Telling.ENDED, None)
+            }
 
     async def test_private_events_are_not_replayed(self) -> None:
         async with self.harness.open() as store:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tulbur.core.custody import Custody
 from tulbur.core.refunding import refund_requested
-from tulbur.core.session import SECOND, Micros
+from tulbur.core.session import SECOND, Micros, Session
 from tulbur.core.steps import cancelled
-from tulbur.ports import MOST_COUNTED, MOST_ROWS, SessionQuery, Store, SweepRun
+from tulbur.ports import MOST_COUNTED, MOST_ROWS, Leave, SessionQuery, Store, SweepRun, Unmatched
 from tulbur.stores.contracts.samples import (
     LONG,
     NOW,
@@ -32,6 +33,12 @@ RUN = SweepRun(id="sweep-1", started_at=NOW, start=NOW - HOUR, end=NOW, reason="
 
 async def blankable(store: Store, *, paid_before: Micros = YEAR, late_before: Micros = YEAR, limit: int = 10) -> int:
     return await store.blankable(finished_before=paid_before, late_before=late_before, limit=limit)
+
+
+async def _stored(store: Store, id_: str) -> Session:
+    found = await store.get(id_)
+    assert found
+    return found
 
 
 async def blank(store: Store, limit: int = 10) -> int:
@@ -127,6 +134,38 @@ class UpkeepContract(Part):
             assert await store.replay_events(0, since=0, before=YEAR, limit=1, parked_only=True)
             await delivered(store)
             assert await blank(store) == 1
+
+    async def test_who_is_to_be_left_alone_is(self) -> None:
+        async with self.harness.open() as store:
+            for n in range(3):
+                await paid(store, f"s-{n}", now=NOW + n)
+                await gone(store, f"g-{n}", now=NOW + n)
+            leave = Leave(ids=frozenset({"s-0", "g-0"}), untold=False)
+            ask: Any = {"finished_before": YEAR, "late_before": YEAR}
+            assert await blankable(store) == 0, "nobody was told anything"
+            assert await store.blankable(**ask, limit=10, leave=leave) == 4
+            late = await store.late_invoices(late_before=YEAR, limit=1, leave=leave)
+            assert [session.id for session in late] == ["g-1"]
+            assert await store.unreadable(**ask, limit=10, leave=leave) == []
+            assert await store.blank(**ask, now=YEAR, limit=10, leave=replace(leave, payable=True)) == 2
+            assert await store.blank(**ask, now=YEAR, limit=10, leave=leave) == 2
+            whole = [id_ for id_ in ("s-0", "s-1", "g-0", "g-1") if not (await _stored(store, id_)).blanked_at]
+            assert whole == ["s-0", "g-0"]
+
+    async def test_the_raw_answer_of_a_closed_payment_is_taken_out(self) -> None:
+        async with self.harness.open() as store:
+            facts = Unmatched(payment_id="p-1", seen_at=NOW, due_at=None, amount=5, status="PAID", raw="{}")
+            for n in range(4):
+                await store.record_unmatched(replace(facts, payment_id=f"p-{n}", seen_at=NOW + n))
+            for n in range(3):
+                await store.close_unmatched(f"p-{n}", now=NOW + (1 + n) * HOUR, note={"by": "bat"})
+            assert await store.closed_unmatched(NOW + 3 * HOUR, 10) == ["p-0", "p-1"]
+            assert await store.closed_unmatched(NOW + 3 * HOUR, 1) == ["p-0"]
+            assert await store.closed_unmatched(YEAR, 0) == []
+            await store.blank_unmatched(["p-0", "p-2", "p-3"])
+            assert await store.closed_unmatched(YEAR, 10) == ["p-1"]
+            found = [await store.unmatched_payment(id_) for id_ in ("p-0", "p-3")]
+            assert [one and (one.raw, one.amount) for one in found] == [("", 5), ("{}", 5)]
 
     async def test_what_is_not_over_is_not_blanked_and_stands_in_nobodys_way(self) -> None:
         async with self.harness.open() as store:

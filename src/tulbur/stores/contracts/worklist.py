@@ -6,8 +6,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from tulbur.core.reviewing import assigned
 from tulbur.core.session import SECOND, Micros
-from tulbur.ports import MOST_ROWS, Disposition, PaymentQuery, Store, Unmatched
+from tulbur.core.settling import SeenPayment
+from tulbur.core.steps import ACCEPT
+from tulbur.ports import MOST_ROWS, Disposition, PaymentQuery, PaymentTaken, Store, Unmatched
 from tulbur.stores.contracts.samples import AMOUNT, NOW, Part, answered, invoiced, paid, won
 
 DUE: Micros = NOW + 3 * SECOND
@@ -57,6 +60,14 @@ async def owing(store: Store, id_: str, *, now: Micros = NOW) -> None:
 
 
 class WorkListContract(Part):
+    async def test_money_that_is_held_is_counted(self) -> None:
+        async with self.harness.open() as store:
+            await paid(store, "s-0")
+            await held(store, "s-1")
+            await held(store, "s-2")
+            stats = await store.stats(NOW)
+            assert (stats.held_count, stats.held, stats.refund_due_count) == (2, AMOUNT, 0)
+
     async def test_each_payment_is_on_the_list_of_what_it_waits_for(self) -> None:
         async with self.harness.open() as store:
             await paid(store, "done")
@@ -216,6 +227,23 @@ class WorkListContract(Part):
             assert await store.unmatched_payment("pay-1") is None
             (one,) = await store.payments(PaymentQuery(disposition=Disposition.HELD))
             assert (one.payment_id, one.closed_at, one.note) == ("pay-1", LATER, NOTE)
+
+    async def test_a_closed_payment_is_not_assigned(self) -> None:
+        async with self.harness.open() as store:
+            seen = SeenPayment(id="pay-1", amount=AMOUNT, currency="MNT", status="PAID")
+            await store.record_unmatched(FACTS)
+            before = await invoiced(store)
+            after = assigned(before, seen, by="bat", note="", now=LATER, rules=ACCEPT)
+            await store.close_unmatched("pay-1", now=LATER, note=NOTE)
+            assert await store.commit(before, after) == PaymentTaken(frozenset({"pay-1"}))
+            assert await store.commit_many([(before, after)]) == [PaymentTaken(frozenset({"pay-1"}))]
+            assert await store.get("s-1") == before
+            other = await invoiced(store, "s-2")
+            new = assigned(other, replace(seen, id="pay-2"), by="bat", note="", now=LATER, rules=ACCEPT)
+            stored = await won(store, other, new)
+            assert await store.by_payment("pay-2") == stored
+            # What is the session's own stays so, whatever becomes of it.
+            await won(store, stored, answered(stored, "pay-2", amount=AMOUNT, status="REFUNDED"))
 
     async def test_new_money_opens_a_closed_payment(self) -> None:
         async with self.harness.open() as store:
