@@ -41,7 +41,7 @@ PROCESSES: Final = 1
 """One worker has to do all of it."""
 
 AWAY_SECONDS: Final = 5.0
-"""How often a worker looks whether QPay may be asked again: its own loop does once a second, at the same ends."""
+"""How often the worker looks whether QPay may be asked again; `Worker.run` does so each second, to the same effect."""
 
 OPENING_SECONDS: Final = 900
 """In which all sessions are opened, before QPay goes."""
