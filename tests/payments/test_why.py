@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from tests.core.test_moving import ORDERED, old
 from tests.payments.test_cleaning import CANARIES, DAY, at_rest, cleaned, opened
-from tests.payments.world import START, World
+from tests.payments.world import World
 
 import tulbur.core
+from proving.world import START
 from tulbur.commands.why import lines
 from tulbur.core.moving import OldStatus, imported, taken_over
 from tulbur.core.session import SECOND, Reason, Session
