@@ -53,6 +53,12 @@ crash: setup ## processes killed at each line and edge, answers lost: all of it,
 	@$(BIN)/python -m proving.crash $(if $(DATABASE),--database $(DATABASE)) $(if $(HANDLER),--handler "$(HANDLER)") \
 		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SHARD),--shard $(SHARD)) $(if $(PAGE),--page $(PAGE))
 
+.PHONY: figures
+figures: setup ## the figures to reach, as wholes: all, or FIGURE=duplicates COUNT=… BUDGET=seconds (docs/proving.md)
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m proving.figures $(if $(FIGURE),--figure $(FIGURE)) $(if $(COUNT),--count $(COUNT)) \
+		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(PAGE),--page $(PAGE))
+
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
 	@$(BIN)/python -m testbed

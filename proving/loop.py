@@ -36,8 +36,9 @@ class Stuck(AssertionError):
 class Loop(asyncio.AbstractEventLoop):
     """`halt` ends a run at once: the first law that was broken is what is to be told, not what followed from it."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, most_steps: int = MOST_STEPS) -> None:
         self._chance = rng.random
+        self._most_steps = most_steps
         self._ready: list[asyncio.Handle] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._now = 0.0
@@ -116,7 +117,7 @@ class Loop(asyncio.AbstractEventLoop):
             while timers and timers[0][0] <= self._now:
                 ready.append(heapq.heappop(timers)[2])
         self.steps += 1
-        if self.steps > MOST_STEPS:
+        if self.steps > self._most_steps:
             raise Endless("law 10: the run does not come to rest")
         count = len(ready)
         if count > 1:

@@ -18,6 +18,7 @@ from tulbur.core.schedule import (
     asked_today,
     due_reason,
     may_ask,
+    postponed,
     renewal,
 )
 from tulbur.core.session import SECOND, Asks, ExceptionName, HintState, Look, Reason, Session, Status
@@ -113,6 +114,11 @@ def test_while_qpay_is_silent_looks_grow_rarer_to_a_limit_and_never_stop() -> No
     assert waits == sorted(waits)
     assert waits[0] == BUSY_SECONDS
     assert set(waits[5:]) == {LONGEST_WAIT_SECONDS}
+
+
+def test_what_nobody_answered_just_before_qpay_came_back_is_asked_again_and_answered_within_ten_minutes() -> None:
+    look = Look(Reason.DEADLINE, NOON, tries=10)
+    assert postponed(look, NOON).at + BUSY_SECONDS * SECOND <= NOON + 600 * SECOND
 
 
 def test_an_answer_that_confirms_every_hint_ends_the_ladder() -> None:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from tests.payments.world import START
-
+from proving.world import START
 from tulbur.core.session import SECOND
 from tulbur.simulator.forms import invoice_form
 from tulbur.simulator.state import Money

@@ -12,10 +12,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.payments.killing import Dying, Fault, Killer, Process, Shop, SmallQPay, ended
 from tests.payments.test_kills import pause, table
 from tests.payments.world import Clock
 
+from proving.killing import Dying, Fault, Killer, Process, Shop, SmallQPay, ended
 from tulbur.cache.old_keys import RedisOldKeys
 from tulbur.core.custody import Custody
 from tulbur.core.handing_over import handed_over

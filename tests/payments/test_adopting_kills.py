@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from tests.payments.killing import Bill, Fault, Killer, Shop, SmallQPay, ended
 from tests.payments.test_kills import table
 from tests.payments.world import Clock
 
+from proving.killing import Bill, Fault, Killer, Shop, SmallQPay, ended
 from tulbur.core.moving import OldSession, OldStatus
 from tulbur.core.session import SECOND, Status
 from tulbur.ports import InvoiceRequest

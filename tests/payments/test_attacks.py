@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.payments.killing import CREATE_INVOICE, Fault, Killer, Process, Shop, SmallQPay, ended
 from tests.payments.world import Clock
 
+from proving.killing import CREATE_INVOICE, Fault, Killer, Process, Shop, SmallQPay, ended
 from tulbur.core import steps
 from tulbur.core.session import ExceptionName, Reason, Status
 from tulbur.core.settling import InvoiceSeen

@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.payments.world import START, World
+from tests.payments.world import World
 
+from proving.world import START
 from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Reason, Status
 from tulbur.errors import ProviderUnavailable
 

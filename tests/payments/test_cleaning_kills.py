@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.payments.killing import Killer, Shop, SmallQPay, ended
 from tests.payments.test_kills import table
 from tests.payments.world import Clock
 
+from proving.killing import Killer, Shop, SmallQPay, ended
 from proving.laws import money
 from tulbur.core.session import InvoiceState, Session, Status
 from tulbur.payments.cleaning import Keep, clean

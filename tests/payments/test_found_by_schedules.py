@@ -1,9 +1,9 @@
 """What the schedules of `proving` found, each kept as its shortest story."""
 
 import pytest
-from tests.payments.killing import Shop, SmallQPay
 from tests.payments.world import Clock
 
+from proving.killing import Shop, SmallQPay
 from tulbur.core.session import ExceptionName, Status
 from tulbur.errors import ProviderRefused
 from tulbur.stores.memory import MemoryStore

@@ -13,9 +13,9 @@ from random import Random
 from typing import TypeAlias
 
 import pytest
-from tests.payments.killing import CREATE_INVOICE, Fault, Killer, Process, Shop, SmallQPay, ended
 from tests.payments.world import Clock
 
+from proving.killing import CREATE_INVOICE, Fault, Killer, Process, Shop, SmallQPay, ended
 from tulbur.core.session import ExceptionName, Reason, Session, Status
 from tulbur.errors import AlreadyPaid, Conflict, ProviderUnavailable, StoreUnavailable
 from tulbur.stores.memory import MemoryStore

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.payments.killing import Fault, Killer, Shop, SmallQPay, ended
 from tests.payments.test_kills import table
 from tests.payments.world import Clock, World, world
 
+from proving.killing import Fault, Killer, Shop, SmallQPay, ended
 from tulbur.core.rules import Rules
 from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
 from tulbur.core.settling import SeenPayment

@@ -10,10 +10,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.payments.killing import Fault, Killer, Process, Shop, SmallQPay, ended
 from tests.payments.test_kills import AFTER, paid_session, table
 from tests.payments.world import KEYS, Clock
 
+from proving.killing import Fault, Killer, Process, Shop, SmallQPay, ended
 from tulbur.core.session import Status
 from tulbur.errors import SourceUnavailable, StoreUnavailable
 from tulbur.payments.spooling import MOST_LOOKS

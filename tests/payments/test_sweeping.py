@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from tests.payments.killing import CREATE_INVOICE, Fault, Killer, Shop, ended
 from tests.payments.world import Clock
 
-from proving.qpay import Bill, SmallQPay
+from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, ended, foreign_bill
+from proving.qpay import SmallQPay
 from tulbur.core.schedule import BUDGETS, DAY, MOST_HINTS
 from tulbur.core.session import SECOND, Micros, Reason, Status
 from tulbur.core.settling import SeenPayment
@@ -21,7 +21,7 @@ from tulbur.payments.listing import MOST_PAGES, read
 from tulbur.payments.matching import LOOKS_SECONDS
 from tulbur.payments.refunding import close
 from tulbur.payments.sweeping import by_itself, sweep
-from tulbur.ports import InvoiceRequest, PaymentPage
+from tulbur.ports import PaymentPage
 from tulbur.stores.memory import MemoryStore
 from tulbur.stores.sqlite import SqliteStore
 
@@ -63,16 +63,6 @@ async def late(shop: Shop) -> str:
 async def swept(shop: Shop, killer: Killer | None = None, hours: int = 2) -> None:
     now = shop.clock()
     await sweep(shop.process(killer).payments.desk, now - hours * HOUR, now + SECOND, "operator")
-
-
-def foreign_bill(shop: Shop, sender_invoice_no: str = "WEB-17", day: int = 0) -> str:
-    """An invoice somebody else made with our login, and its payment."""
-    number = f"foreign-{len(shop.qpay.bills)}"
-    request = InvoiceRequest(
-        sender_invoice_no=sender_invoice_no, receiver_code="t", description="x", amount=100_00, callback_url="u"
-    )
-    shop.qpay.bills[number] = Bill(number, request)
-    return shop.qpay.pay(number, 100_00)
 
 
 # --- what a sweep finds ----------------------------------------------------------------------------------------------

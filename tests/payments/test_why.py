@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.core.test_moving import ORDERED, old
 from tests.payments.test_cleaning import CANARIES, DAY, at_rest, cleaned, opened
-from tests.payments.world import START, World, request
+from tests.payments.world import World, request
 
 import tulbur.core
+from proving.world import START
 from tulbur.commands.events import print_page
 from tulbur.commands.showing import print_sessions
 from tulbur.commands.why import lines

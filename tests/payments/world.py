@@ -12,60 +12,18 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from proving.killing import Clock, Heard, request
+from proving.world import KEYS
 from tulbur.cache import Backend, MemoryBackend, SessionCache
-from tulbur.core.orders import Item
 from tulbur.core.rules import Rules
-from tulbur.core.session import SECOND, Micros, Reason, Session
+from tulbur.core.session import SECOND, Session
 from tulbur.links import Links
-from tulbur.payments import OpenRequest, Payments
+from tulbur.payments import Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import OldShop, Store, SweepRun
+from tulbur.ports import OldShop, Store
 from tulbur.qpay.client import QPay
 from tulbur.simulator.app import create_simulator
 from tulbur.worker import Worker
-
-START: Micros = 1_790_000_000 * SECOND
-KEYS = ("a-key-only-for-tests-0123456789abcdef",)
-
-
-@dataclass
-class Clock:
-    now: Micros = START
-
-    def __call__(self) -> Micros:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += int(seconds * SECOND)
-
-
-@dataclass
-class Heard:
-    """Records what the use cases tell; repairs nothing."""
-
-    loads: list[str] = field(default_factory=list)
-    asks: list[Reason] = field(default_factory=list)
-    changes: list[Session] = field(default_factory=list)
-    lost: list[tuple[str, str]] = field(default_factory=list)
-    sweeps: list[SweepRun] = field(default_factory=list)
-
-    def loaded(self, session_id: str, source: str) -> None:
-        self.loads.append(source)
-
-    def called_back(self, outcome: str, seconds: float) -> None:
-        raise AssertionError("only the web tells this")
-
-    def asked(self, reason: Reason) -> None:
-        self.asks.append(reason)
-
-    def changed(self, session: Session) -> None:
-        self.changes.append(session)
-
-    def unmatched(self, session_id: str, payment_id: str) -> None:
-        self.lost.append((session_id, payment_id))
-
-    def swept(self, run: SweepRun) -> None:
-        self.sweeps.append(run)
 
 
 @dataclass
@@ -125,23 +83,6 @@ class World:
         ):
             assert answer.status < 300, await answer.text()
             return await answer.json()
-
-
-def request(**changes: Any) -> OpenRequest:
-    """A cart of two shops over 50,000 tugrik."""
-    items = (
-        Item(shop_id="s1", product_id="p1", title="Цай", quantity=2, unit_price=1_500_000),
-        Item(shop_id="s2", product_id="p2", title="Аяга", quantity=1, unit_price=2_000_000),
-    )
-    fields: dict[str, Any] = {
-        "user_id": "u1",
-        "amount": 5_000_000,
-        "items": items,
-        "expires_in": 1800,
-        "cache_seconds": 600,
-        "body_digest": "digest",
-    }
-    return OpenRequest(**(fields | changes))
 
 
 @contextlib.asynccontextmanager

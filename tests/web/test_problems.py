@@ -56,6 +56,7 @@ def test_every_promised_code_has_an_error() -> None:
     [
         (errors.StoreUnavailable(), 5),
         (errors.CommitUnknown(), 5),
+        (errors.SourceUnavailable("the old shop's data did not answer within 1 s"), 5),
         (errors.RateLimited(), 10),
         (errors.Conflict(), None),
     ],

@@ -261,3 +261,10 @@ async def test_a_session_that_is_gone_when_the_database_is_back_loses_no_payment
         rows = await shop.api.store.unmatched(10)
         assert [(row.payment_id, row.hinted_session_id) for row in rows] == [(PAYMENT, "")]
         assert await spool.waiting(10) == []
+
+
+async def test_nobody_can_tell_of_an_unknown_session_while_redis_is_silent() -> None:
+    async with make_shop(old_shop=Deaf()) as shop:
+        answer = await shop.api.get("/v1/sessions/of-the-old-shop")
+        assert_problem(answer, 503, "store_unavailable")
+        assert answer.headers["retry-after"] == "5"

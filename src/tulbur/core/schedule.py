@@ -17,8 +17,9 @@ PAYER_PAUSE_SECONDS: Final = 10
 BUSY_SECONDS: Final = 20
 """Longest a question can be under way; after that another may be asked."""
 
-LONGEST_WAIT_SECONDS: Final = 600
-"""Longest pause between two tries of a question QPay does not answer."""
+LONGEST_WAIT_SECONDS: Final = 540
+"""Longest pause between two tries of a question QPay does not answer: with the question itself, and a worker that is
+busy, what was asked in vain just before QPay came back is answered within ten minutes of its return."""
 
 BUDGETS: Final[Mapping[Reason, int]] = {
     Reason.CALLBACK: 40,

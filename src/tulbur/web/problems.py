@@ -19,6 +19,7 @@ from tulbur.errors import (
     ProviderError,
     ProviderRefused,
     RateLimited,
+    SourceUnavailable,
     StoreUnavailable,
     TulburError,
 )
@@ -29,6 +30,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _AGAIN_AFTER: Final[tuple[tuple[type[TulburError], int], ...]] = (
     (StoreUnavailable, 5),
+    (SourceUnavailable, 5),
     (RateLimited, 10),
     (IdempotencyRunning, 1),
 )
@@ -65,7 +67,7 @@ def sentence(text: str) -> str:
 
 
 def error_problem(error: TulburError) -> Response:
-    if error.http_status >= 500 and not isinstance(error, ProviderError | StoreUnavailable):
+    if error.http_status >= 500 and not isinstance(error, ProviderError | SourceUnavailable | StoreUnavailable):
         return internal_problem(error)
     more: dict[str, Any] = {}
     if isinstance(error, ProviderError):

@@ -1,4 +1,4 @@
-"""Ports that die, fail or lose their answer at the n-th call."""
+"""A shop whose ports die, fail or lose their answer at the n-th call, under a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from tests.payments.world import KEYS, Clock, Heard, request
-
 from proving.laws import check_session
 from proving.qpay import Bill, SmallQPay
+from proving.world import KEYS, LINKS, START
 from tulbur.cache import MemoryBackend, SessionCache
-from tulbur.core.session import Session, Status
+from tulbur.core.orders import Item
+from tulbur.core.session import SECOND, Micros, Reason, Session, Status
 from tulbur.errors import (
     CommitUnknown,
     ProviderUnavailable,
@@ -25,14 +25,70 @@ from tulbur.errors import (
     StoreUnavailable,
     TulburError,
 )
-from tulbur.links import Links
-from tulbur.payments import Payments
+from tulbur.payments import OpenRequest, Payments
 from tulbur.payments.desk import Desk
-from tulbur.ports import OldShop, Spool, Store
+from tulbur.ports import InvoiceRequest, OldShop, Spool, Store, SweepRun
 from tulbur.worker import Replayer, Worker
 
 CREATE_INVOICE = 3
 """Which call of an opening asks QPay for the invoice; the session is stored and cached before."""
+
+
+@dataclass
+class Clock:
+    now: Micros = START
+
+    def __call__(self) -> Micros:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += int(seconds * SECOND)
+
+
+@dataclass
+class Heard:
+    """Records what the use cases tell; repairs nothing."""
+
+    loads: list[str] = field(default_factory=list)
+    asks: list[Reason] = field(default_factory=list)
+    changes: list[Session] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+    sweeps: list[SweepRun] = field(default_factory=list)
+
+    def loaded(self, session_id: str, source: str) -> None:
+        self.loads.append(source)
+
+    def called_back(self, outcome: str, seconds: float) -> None:
+        raise AssertionError("only the web tells this")
+
+    def asked(self, reason: Reason) -> None:
+        self.asks.append(reason)
+
+    def changed(self, session: Session) -> None:
+        self.changes.append(session)
+
+    def unmatched(self, session_id: str, payment_id: str) -> None:
+        self.lost.append((session_id, payment_id))
+
+    def swept(self, run: SweepRun) -> None:
+        self.sweeps.append(run)
+
+
+def request(**changes: Any) -> OpenRequest:
+    """A cart of two shops over 50,000 tugrik."""
+    items = (
+        Item(shop_id="s1", product_id="p1", title="Цай", quantity=2, unit_price=1_500_000),
+        Item(shop_id="s2", product_id="p2", title="Аяга", quantity=1, unit_price=2_000_000),
+    )
+    fields: dict[str, Any] = {
+        "user_id": "u1",
+        "amount": 5_000_000,
+        "items": items,
+        "expires_in": 1800,
+        "cache_seconds": 600,
+        "body_digest": "digest",
+    }
+    return OpenRequest(**(fields | changes))
 
 
 class Fault(StrEnum):
@@ -156,7 +212,7 @@ class Shop:
             store=store,
             cache=shared,
             provider=provider,
-            links=Links("http://127.0.0.1:9", KEYS),
+            links=LINKS,
             sink=heard,
             clock=self.clock,
             new_id=lambda: f"{next(self.numbers):032x}",
@@ -216,3 +272,13 @@ async def ended(act: Awaitable[object]) -> object:
     if isinstance(done, BaseException):
         assert isinstance(done, asyncio.CancelledError | TulburError), repr(done)
     return done
+
+
+def foreign_bill(shop: Shop, sender_invoice_no: str = "WEB-17") -> str:
+    """An invoice somebody else made with our login, and its payment."""
+    number = f"foreign-{len(shop.qpay.bills)}"
+    request = InvoiceRequest(
+        sender_invoice_no=sender_invoice_no, receiver_code="t", description="x", amount=100_00, callback_url="u"
+    )
+    shop.qpay.bills[number] = Bill(number, request)
+    return shop.qpay.pay(number, 100_00)
