@@ -18,6 +18,7 @@ METADATA: Final = frozenset(
 
 _CARRIES_IPV4: Final = (
     IPv6Network("::/96"),
+    IPv6Network("::ffff:0:0:0/96"),
     IPv6Network("64:ff9b::/96"),
     IPv6Network("64:ff9b:1::/48"),
 )
