@@ -295,6 +295,9 @@ async def test_a_sweep_settles_and_prove_certifies(demo: Demo, env: dict[str, st
     for wrong in (
         ("sweep", "--from", "x", "--to", "y"),
         ("sweep", "--from", "2999-01-01", "--to", "2999-01-02"),
+        ("sweep", "--from", "0226-11-22", "--to", "2026-11-23"),
+        ("recover", "--since", "2006-11-22"),
+        ("prove", "--day", "9999-12-31"),
         ("prove", "--day", "2026-13-01"),
         ("recover", "--since", "no"),
     ):

@@ -61,6 +61,19 @@ async def test_a_card_goes_back_once_whoever_asks(w: World) -> None:
     assert len(after.orders) == 2
 
 
+async def test_of_money_paid_twice_one_goes_back_though_each_of_two_people_takes_another(w: World) -> None:
+    session = await w.open()
+    both = [await w.pay(session, method="CARD") for _ in range(2)]
+    await w.payments.callback(session.id, both[0])
+    desk = w.payments.desk
+    await all_at_once(*(refunding.refund(desk, session.id, id_, by=f"for {id_}") for id_ in both))
+    w.clock.advance(30)
+    await w.payments.check(session.id, Reason.OPERATOR)
+    after = await w.stored(session.id)
+    assert sum([await w.requests(f"/payment/refund/{id_}") for id_ in both]) == 1
+    assert (after.sum("ordered"), after.sum("refunded"), after.status) == (5_000_000, 5_000_000, Status.PAID)
+
+
 async def test_a_lost_answer_is_never_followed_by_a_second_request(w: World) -> None:
     session = await w.open()
     payment_id = await w.pay(session, method="CARD")

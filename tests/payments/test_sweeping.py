@@ -14,7 +14,7 @@ from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, ended, foreign_
 from proving.qpay import SmallQPay
 from tulbur.core.schedule import BUDGETS, DAY, MOST_HINTS
 from tulbur.core.session import SECOND, Micros, Reason, Status
-from tulbur.core.settling import SeenPayment
+from tulbur.core.settling import InvoiceAnswer, SeenPayment
 from tulbur.errors import ProviderUnavailable
 from tulbur.links import Links
 from tulbur.payments.listing import MOST_PAGES, read
@@ -149,6 +149,34 @@ async def test_a_refund_made_at_qpay_is_seen(shop: Shop) -> None:
     session = await shop.stored(session_id)
     assert session.payments[0].status == "REFUNDED"
     assert session.status is Status.PAID
+
+
+class Forgetful(SmallQPay):
+    """Its `check` shows only what is paid; what was given back the payment itself tells."""
+
+    async def check(self, invoice_id: str) -> InvoiceAnswer:
+        answer = await super().check(invoice_id)
+        return replace(answer, payments=tuple(p for p in answer.payments if p.status != "REFUNDED"))
+
+
+async def test_a_refund_that_only_list_and_payment_show_is_seen(shop: Shop) -> None:
+    shop.qpay = Forgetful(shop.clock)
+    session_id = await late(shop)
+    await swept(shop)
+    (bill,) = shop.bills(await shop.stored(session_id))
+    given_back = replace(bill.payments[0], status="REFUNDED")
+    shop.clock.advance(60)
+    early = replace(shop.process().payments.desk, provider=Listed(shop.qpay, [given_back]))
+    await sweep(early, shop.clock() - HOUR, shop.clock(), "operator")
+    (run,) = await shop.store.sweeps(1)
+    assert (run.report["settled"], run.report["waiting"], run.report["unmatched_ids"]) == (0, 1, [])
+    bill.payments[0] = given_back
+    shop.clock.advance(60)
+    await swept(shop)
+    (run,) = await shop.store.sweeps(1)
+    assert (run.report["settled"], run.report["waiting"]) == (1, 0)
+    session = await shop.stored(session_id)
+    assert (session.payments[0].status, session.status) == ("REFUNDED", Status.PAID)
 
 
 async def test_what_qpay_lists_but_does_not_show_yet_is_looked_for_again(shop: Shop) -> None:

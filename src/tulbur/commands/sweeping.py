@@ -29,6 +29,12 @@ FORGOTTEN: Final = (
     " look at the bank's statement before anybody pays back what is due"
 )
 
+MOST_DAYS_ASKED: Final = 400
+"""How far back a person may sweep at once: each day is a question to QPay, and a wrong year would be a million."""
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2999
+"""Outside these a year is mistyped, and a clock of Ulaanbaatar cannot show each."""
+
 _ZONE: Final = timezone(timedelta(microseconds=ULAANBAATAR), "Asia/Ulaanbaatar")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -40,10 +46,13 @@ def moment(given: str, option: str) -> Micros:
     Raises:
         SettingsError: it is none.
     """
+    wrong = SettingsError(f"{option} is a time such as 2026-11-23 or 2026-11-23T14:30, in Ulaanbaatar.")
     try:
         read = datetime.fromisoformat(given.strip())
     except ValueError:
-        raise SettingsError(f"{option} is a time such as 2026-11-23 or 2026-11-23T14:30, in Ulaanbaatar.") from None
+        raise wrong from None
+    if not _FIRST_YEAR <= read.year <= _LAST_YEAR:
+        raise wrong
     return ((read if read.tzinfo else read.replace(tzinfo=_ZONE)) - _EPOCH) // _MICROSECOND
 
 
@@ -53,10 +62,13 @@ def day(given: str) -> tuple[Micros, Micros]:
     Raises:
         SettingsError: it is none.
     """
+    wrong = SettingsError("--day is a day such as 2026-11-23, in Ulaanbaatar.")
     try:
         at = date.fromisoformat(given.strip())
     except ValueError:
-        raise SettingsError("--day is a day such as 2026-11-23, in Ulaanbaatar.") from None
+        raise wrong from None
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise wrong
     start = (datetime(at.year, at.month, at.day, tzinfo=_ZONE) - _EPOCH) // _MICROSECOND
     return start, start + DAY
 
@@ -74,6 +86,7 @@ async def sweep(tulbur: Tulbur, start: str, end: str) -> Mapping[str, Any]:
         raise SettingsError("--from is before --to.")
     if first >= tulbur.payments.desk.clock():
         raise SettingsError("--from is a time that has passed.")
+    _refuse_ages(first, min(last, tulbur.payments.desk.clock()), "--from")
     with progress("sweeping", None):
         return _told(await sweeping.sweep(tulbur.payments.desk, first, last, sweeping.OPERATOR))
 
@@ -82,11 +95,17 @@ async def recover(tulbur: Tulbur, since: str) -> Mapping[str, Any]:
     at = moment(since, "--since")
     if at >= tulbur.payments.desk.clock():
         raise SettingsError("--since is a time that has passed.")
+    _refuse_ages(at, tulbur.payments.desk.clock(), "--since")
     with progress("recovering", None):
         number = await certifying.number_before(tulbur.payments.desk, at)
         runs, emptied = await sweeping.recover(tulbur.payments.desk, at)
     told = _told(runs)
     return {**told, "ok": told["ok"] and emptied, "cache_emptied": emptied, "events_after": number}
+
+
+def _refuse_ages(first: Micros, last: Micros, option: str) -> None:
+    if last - first > MOST_DAYS_ASKED * DAY:
+        raise SettingsError(f"{option}: at most {MOST_DAYS_ASKED} days at once.")
 
 
 def _told(runs: Sequence[SweepRun]) -> dict[str, Any]:

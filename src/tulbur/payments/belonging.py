@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tulbur.core import steps
-from tulbur.core.session import Reason, Session
+from tulbur.core.session import Reason, Session, rank
 from tulbur.core.settling import SeenPayment
 from tulbur.core.steps import InvoiceMade
 from tulbur.payments.desk import Desk
@@ -58,7 +58,7 @@ async def belonging(desk: Desk, payment: SeenPayment) -> Belonging:
 
 
 async def bring(desk: Desk, found: Belonging, session_id: str) -> bool:
-    """Tell a session of its payment and let it settle; whether the payment has a session now.
+    """Tell a session of its payment and let it settle; whether the payment has a session now that knows it so far.
 
     The hint is durable before QPay is asked, so a kill or a refused question only means a later look.
     """
@@ -73,5 +73,7 @@ async def bring(desk: Desk, found: Belonging, session_id: str) -> bool:
         return steps.hinted(session, "" if full else found.payment.id, now)
 
     await desk.step(session_id, told)
-    await settle(desk, session_id, Reason.SWEEP)
-    return await desk.store.by_payment(found.payment.id) is not None
+    await settle(desk, session_id, Reason.SWEEP, found.payment.id)
+    holder = await desk.store.by_payment(found.payment.id)
+    known = holder.payment(found.payment.id) if holder else None
+    return known is not None and rank(known.status) >= rank(found.payment.status)

@@ -32,10 +32,11 @@ class Looked:
     answered: bool
 
 
-async def settle(desk: Desk, session_id: str, reason: Reason, *, by: str = "") -> Looked:
+async def settle(desk: Desk, session_id: str, reason: Reason, payment_id: str = "", *, by: str = "") -> Looked:
     """The one door: ask QPay about a session, if a question of this class is allowed now, and act on the answer.
 
-    `by` is the person who wants to know, if it is one.
+    A payment of the session that has come further elsewhere, `payment_id`, is looked up by itself, too. `by` is the
+    person who wants to know, if it is one.
     """
     asked = False
 
@@ -48,17 +49,17 @@ async def settle(desk: Desk, session_id: str, reason: Reason, *, by: str = "") -
     session = await desk.step(session_id, claim)
     if not asked:
         return Looked(session, asked=False, answered=False)
-    return await ask(desk, session, reason)
+    return await ask(desk, session, reason, payment_id)
 
 
-async def ask(desk: Desk, session: Session, reason: Reason) -> Looked:
+async def ask(desk: Desk, session: Session, reason: Reason, payment_id: str = "") -> Looked:
     """Ask the question that was claimed for `session`, decide by the answer and commit."""
     desk.sink.asked(reason)
     if session.custody is Custody.FOLLOWED:
         session, answered = await adopt(desk, session)
         if session.custody is Custody.FOLLOWED:
             return Looked(await _unproven(desk, session, reason, answered=answered), asked=True, answered=answered)
-    answer = await _answer(desk, session)
+    answer = await _answer(desk, session, payment_id)
     settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
@@ -176,7 +177,7 @@ class _Answer:
         return not (found.complete or found.answers or found.looked_up or found.foreign)
 
 
-async def _answer(desk: Desk, session: Session) -> _Answer:
+async def _answer(desk: Desk, session: Session, payment_id: str) -> _Answer:
     """All that one look may ask: each invoice, then the hinted payments no invoice showed, then dates of late money."""
     found, asked_at = _Found(), desk.clock()
     await asyncio.gather(*(_check(desk, found, str(attempt.id)) for attempt in session.asked_about))
@@ -184,7 +185,9 @@ async def _answer(desk: Desk, session: Session) -> _Answer:
     unseen = [hint for hint in waiting(session.hints) if hint.payment_id not in told]
     for hint in unseen[-MOST_LOOKUPS:]:  # the newest: the others have had their first look
         await _look_up(desk, session, found, hint)
-    for payment in told_by_themselves(session)[:MOST_LOOKUPS]:
+    further = (p for p in session.payments if p.id == payment_id)
+    by_themselves = {p.id: p for p in (*further, *told_by_themselves(session))}
+    for payment in list(by_themselves.values())[:MOST_LOOKUPS]:
         await _by_itself(desk, found, payment)
     answered_at = desk.clock()
     if answered_at > session.expires_at:

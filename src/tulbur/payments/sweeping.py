@@ -182,7 +182,7 @@ async def _told(desk: Desk, found: Found, belongs: Belonging, session: Session) 
         return
     found.waiting += 1
     stored = await desk.stored(session.id)
-    if not any(hint.payment_id == seen.id for hint in waiting(stored.hints)):
+    if stored.payment(seen.id) is None and not any(hint.payment_id == seen.id for hint in waiting(stored.hints)):
         # The session can keep no more ids, or holds it for foreign. Its looks go on, and this one is not lost.
         await _keep(desk, found, seen)
 
