@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.events.receiver import Receiver, receiving
-from tests.payments.conftest import store_on
+from tests.payments.conftest import STORES, empty_store_on
 from tests.payments.world import Clock, World, world
-
-from tulbur.stores.harnesses import empty
-from tulbur.stores.network import NetworkStore
 
 
 @pytest.fixture
@@ -23,19 +20,8 @@ async def shop() -> AsyncIterator[Receiver]:
         yield made
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("memory", marks=pytest.mark.store("memory")),
-        pytest.param("sqlite", marks=pytest.mark.store("sqlite")),
-        "postgres",
-    ]
-)
+@pytest.fixture(params=STORES)
 async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     clock = Clock()
-    store = store_on(request, tmp_path, clock)
-    if isinstance(store, NetworkStore):
-        await store.start()
-        await store._write(empty)
-        await store.stop()
-    async with world(store, clock) as made:
+    async with world(await empty_store_on(request, tmp_path, clock), clock) as made:
         yield made

@@ -31,26 +31,34 @@ def store_on(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Stor
     return MongoStore(url, clock) if request.param == "mongodb" else NetworkStore(url, clock)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("memory", marks=pytest.mark.store("memory")),
-        pytest.param("sqlite", marks=pytest.mark.store("sqlite")),
-        "postgres",
-        "mariadb",
-        "mongodb",
-    ]
-)
-async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    clock = Clock()
-    store = store_on(request, tmp_path, clock)
+STORES = [
+    pytest.param("memory", marks=pytest.mark.store("memory")),
+    pytest.param("sqlite", marks=pytest.mark.store("sqlite")),
+    "postgres",
+    "mariadb",
+    "mongodb",
+]
+
+
+async def empty_store_on(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Store:
+    """The same, on a database without rows."""
+    store = store_on(request, folder, clock)
     if isinstance(store, NetworkStore):
         await store.start()
         await store._write(empty)
         await store.stop()
+    if isinstance(store, MongoStore):
+        await emptied(store.url)
+    return store
+
+
+@pytest.fixture(params=STORES)
+async def w(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    clock = Clock()
+    store = await empty_store_on(request, tmp_path, clock)
     backend = None
     if isinstance(store, MongoStore):
         # The one on MongoDB is also the one with a shared cache.
-        await emptied(store.url)
         backend = RedisBackend(request.getfixturevalue("database")("valkey"), seconds=5)
     async with world(store, clock, backend) as made:
         yield made

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from tests.payments.world import World
 
-from tulbur.core.session import ExceptionName, InvoiceState, Reason, Status
+from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
 from tulbur.errors import AlreadyPaid, Conflict, NotFound, ProviderUnavailable
+from tulbur.payments import Payments
 
 pytestmark = pytest.mark.anyio
 
@@ -193,3 +197,35 @@ async def test_what_expired_leaves_the_cache_and_a_late_callback_comes_from_the_
     assert await w.cache.get(session.id) is None
     assert await w.payments.callback(session.id, await w.pay(session)) == "paid"
     assert w.heard.loads == ["database"]
+
+
+class ExpiresMeanwhile:
+    """A store; between a read of a session and its answer, the deadline's look is taken."""
+
+    def __init__(self, w: World) -> None:
+        self._w = w
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._w.store, name)
+
+    async def get(self, session_id: str) -> Session | None:
+        found = await self._w.store.get(session_id)
+        await at_its_deadline(self._w, session_id)
+        return found
+
+
+async def at_its_deadline(w: World, session_id: str) -> None:
+    w.clock.advance(1801 + 61)
+    await w.payments.look(await w.stored(session_id))
+    assert (await w.stored(session_id)).status is Status.EXPIRED
+
+
+async def test_a_read_that_overlaps_the_expiry_is_not_believed_by_the_next_ones(w: World) -> None:
+    session = await w.open()
+    await w.cache.drop(session.id)
+    slow = Payments(replace(w.payments.desk, store=ExpiresMeanwhile(w)))
+    assert (await slow.get(session.id)).status is Status.PENDING, "it was, when the database was read"
+    kept = await w.cache.get(session.id)
+    assert kept is not None
+    assert kept.status is Status.PENDING, "and so it was kept, for what had expired had left the cache"
+    assert (await w.payments.get(session.id)).status is Status.EXPIRED

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.payments.conftest import STORES, empty_store_on
 from tests.payments.test_kills import AFTER, paid_session, table
 from tests.payments.world import KEYS, Clock
 
@@ -34,10 +35,10 @@ async def shop_on(folder: Path, store: Any, clock: Clock) -> AsyncIterator[Shop]
     await store.stop()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=STORES)
 async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shop]:
     clock = Clock()
-    store = MemoryStore(clock) if request.param == "memory" else SqliteStore(tmp_path / "t.db", clock)
+    store = await empty_store_on(request, tmp_path, clock)
     async with shop_on(tmp_path / "spool", store, clock) as made:
         yield made
 
@@ -151,6 +152,7 @@ async def test_what_was_answered_is_ordered_wherever_a_process_ends(memory: Shop
     await table(run)
 
 
+@pytest.mark.parametrize("shop", STORES[:2], indirect=True)
 async def test_nothing_is_lost_wherever_keeping_or_replaying_ends(shop: Shop) -> None:
     async def run(first: Killer, second: Killer) -> None:
         session_id = await paid_session(shop)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.payments.conftest import STORES, empty_store_on
 from tests.payments.world import Clock
 
 from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, ended, foreign_bill
@@ -23,17 +24,16 @@ from tulbur.payments.refunding import close
 from tulbur.payments.sweeping import by_itself, sweep
 from tulbur.ports import PaymentPage
 from tulbur.stores.memory import MemoryStore
-from tulbur.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600 * SECOND
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=STORES)
 async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shop]:
     clock = Clock()
-    store = MemoryStore(clock) if request.param == "memory" else SqliteStore(tmp_path / "t.db", clock)
+    store = await empty_store_on(request, tmp_path, clock)
     await store.start()
     yield Shop(store, clock, SmallQPay(clock))
     await store.stop()
@@ -387,6 +387,7 @@ async def test_two_workers_look_once(shop: Shop) -> None:
     assert shop.qpay.calls.count("get_payment") == 1
 
 
+@pytest.mark.parametrize("shop", STORES[:2], indirect=True)
 async def test_silence_uses_no_look_up(shop: Shop) -> None:
     await shop.process().payments.callback("no-such-session", "no-such-payment")
 

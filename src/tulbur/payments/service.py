@@ -74,13 +74,17 @@ class Payments:
             StoreUnavailable, SourceUnavailable: nobody can tell.
         """
         cached = await self.desk.cache.get(session_id)
-        if cached is not None:
+        if cached is not None and not self._may_have_expired(cached):
             return cached
         stored = await known(self.desk, session_id)
         if stored is None:
             raise NotFound("there is no such session")
         await self.desk.cache.put(stored)
         return stored
+
+    def _may_have_expired(self, cached: Session) -> bool:
+        """Past its deadline: what expires leaves the cache, and a read that was slower may have put it there again."""
+        return cached.status is Status.PENDING and self.desk.clock() >= cached.expires_at
 
     async def callback(self, session_id: str, payment_id: str) -> str:
         """QPay says something about a session. When this returns, the hint or its orders are durable.
