@@ -89,11 +89,13 @@ class Line:
             await self._writer.wait_closed()
 
 
-def request(method: str, path: str, body: object = None, *, key: str = "") -> bytes:
-    """A well-formed request, with a JSON body if there is one and an API key if there is one."""
+def request(method: str, path: str, body: object = None, *, key: str = "", idempotency_key: str = "") -> bytes:
+    """A well-formed request, with a JSON body if there is one, an API key and an Idempotency-Key if there are such."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
+    if idempotency_key:
+        head += f"Idempotency-Key: {idempotency_key}\r\n"
     if body is None:
         return f"{head}\r\n".encode()
     data = json.dumps(body).encode()
