@@ -53,6 +53,15 @@ crash: setup ## processes killed at each line and edge, answers lost: all of it,
 	@$(BIN)/python -m proving.crash $(if $(DATABASE),--database $(DATABASE)) $(if $(HANDLER),--handler "$(HANDLER)") \
 		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SHARD),--shard $(SHARD)) $(if $(PAGE),--page $(PAGE))
 
+SECONDS ?= 120
+SEED ?= 1
+
+.PHONY: chaos
+chaos: setup ## servers and processes killed in turn under load: all databases, or DATABASE=…, CLUSTERS=1; SECONDS=120 each
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m proving.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(DATABASE),--database $(DATABASE)) \
+		$(if $(CLUSTERS),--clusters) $(if $(PAGE),--page $(PAGE))
+
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
 	@$(BIN)/python -m testbed
