@@ -60,7 +60,7 @@ SEED ?= 1
 chaos: setup ## servers and processes killed in turn under load: all databases, or DATABASE=…, CLUSTERS=1; SECONDS=120 each
 	@$(BIN)/python -m testbed prepare
 	@$(BIN)/python -m proving.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(DATABASE),--database $(DATABASE)) \
-		$(if $(CLUSTERS),--clusters) $(if $(PAGE),--page $(PAGE))
+		$(if $(CLUSTERS),--clusters) $(if $(URL),--url $(URL)) $(if $(PAGE),--page $(PAGE))
 
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C

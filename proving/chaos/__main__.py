@@ -21,10 +21,13 @@ from testbed.servers import Testbed
 
 
 def main() -> int:
-    """0 when every law held and every listed fault has struck; else 1, and 2 for what cannot be run."""
+    """0 when every law held and every listed fault has struck; 1 when not, 2 when it cannot be run."""
     arguments = _arguments()
     kinds = arguments.database or (CLUSTERS if arguments.clusters else KINDS)
-    faults = {kind: _listed(kind, arguments.fault) for kind in kinds}
+    if arguments.url and len(kinds) != 1:
+        print("--url is one database: name its kind with --database.", file=sys.stderr)
+        return 2
+    faults = {kind: _listed(kind, arguments.url, arguments.fault) for kind in kinds}
     least = max(map(shortest, faults.values()))
     if arguments.seconds < least:
         print(f"--seconds is at least {least:.0f}: each fault that is listed needs its turn.", file=sys.stderr)
@@ -34,7 +37,10 @@ def main() -> int:
     for kind in kinds:
         testbed = Testbed()
         try:
-            done = asyncio.run(run(kind, testbed, arguments.seconds, arguments.seed, faults[kind], program))
+            one = run(
+                kind, testbed, arguments.seconds, arguments.seed, faults[kind], program=program, url=arguments.url
+            )
+            done = asyncio.run(one)
         except Missing as missing:
             print(f"{kind} cannot be had here: {missing}", file=sys.stderr)
             return 2
@@ -48,8 +54,8 @@ def main() -> int:
     return 1 if any(done.broken or done.silent for done in runs) else 0
 
 
-def _listed(kind: str, named: Sequence[str]) -> list[Fault]:
-    return [fault for fault in listed(kind) if not named or fault.name in named]
+def _listed(kind: str, url: str, named: Sequence[str]) -> list[Fault]:
+    return [fault for fault in listed(kind, url) if not named or fault.name in named]
 
 
 def _arguments() -> argparse.Namespace:
@@ -63,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fault", action="append", choices=names, metavar="NAME", default=[], help=f"only this one: {', '.join(names)}"
     )
+    parser.add_argument("--url", default="", help="an empty database on a server of yours, which is never killed")
     parser.add_argument("--program", default="", help="another tulbur than the one of this source, as a command line")
     parser.add_argument("--page", help="write the results as a page to this file")
     return parser.parse_args()

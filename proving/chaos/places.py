@@ -101,12 +101,28 @@ class Database(Alone):
     )
 
     def through(self, proxied: str) -> str:
-        # Else the driver asks the server where it is, and goes there itself.
-        return proxied.partition("?")[0] + "?directConnection=true" if self._name == "mongodb" else proxied
+        return _directly(proxied) if self._name == "mongodb" else proxied
 
     def _set_up(self) -> None:
         if self._name == "mongodb":
             _shorten(self.server)
+
+
+class Given(Place):
+    """An empty database on a server of somebody's: it is met on the way there, and never killed or stopped."""
+
+    ways = True
+    marks = Database.marks
+    faults = tuple(one for one in Database.faults if one not in (Fault.DATABASE_KILLED, Fault.DATABASE_STOPPED))
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def start(self) -> str:
+        return self._url
+
+    def through(self, proxied: str) -> str:
+        return _directly(proxied) if proxied.startswith("mongodb") else proxied
 
 
 class Cache(Alone):
@@ -248,15 +264,20 @@ CLUSTERS: Final = ("mongodb-replicaset", "postgres-sync", "galera")
 KINDS: Final = ("sqlite", "postgres", "mariadb", "mongodb")
 
 
-def database(kind: str, testbed: Testbed, folder: Path) -> Place:
+def database(kind: str, testbed: Testbed, folder: Path, url: str) -> Place:
+    """Of this kind; an empty one of somebody's at `url`, or one of ours."""
+    if url:
+        return Given(url)
     if kind == "sqlite":
         return File(folder)
     several = {"mongodb-replicaset": Members, "postgres-sync": Quorum, "galera": Nodes}
     return several[kind](testbed) if kind in several else Database(testbed, kind)
 
 
-def faults(kind: str) -> tuple[Fault, ...]:
+def faults(kind: str, url: str) -> tuple[Fault, ...]:
     """What can happen to a database of this kind and to the cache beside it."""
+    if url:
+        return (*Given.faults, *Cache.faults)
     if kind in CLUSTERS:
         return (*Several.faults, *Masters.faults)
     return (*(File if kind == "sqlite" else Database).faults, *Cache.faults)
@@ -297,6 +318,11 @@ def _send(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def _directly(url: str) -> str:
+    """Else the driver asks MongoDB where its servers are, and goes there past the proxy."""
+    return f"{url.partition('?')[0]}?directConnection=true"
 
 
 def _shorten(server: Server) -> None:

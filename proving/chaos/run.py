@@ -23,6 +23,7 @@ from proving.chaos.places import alive
 from proving.chaos.stage import PROGRAM, Stage, staged
 from proving.chaos.storm import Storm
 from proving.chaos.witness import Taken, Witness
+from testbed.binaries import Missing
 from testbed.servers import Testbed
 from tulbur.simulator.runtime import Simulator
 
@@ -60,18 +61,30 @@ class Run:
 
 
 async def run(
-    kind: str, testbed: Testbed, seconds: float, seed: int, faults: Sequence[Fault], program: Sequence[str] = PROGRAM
+    kind: str,
+    testbed: Testbed,
+    seconds: float,
+    seed: int,
+    faults: Sequence[Fault],
+    *,
+    program: Sequence[str] = PROGRAM,
+    url: str = "",
 ) -> Run:
     """Strike for so many seconds, let everything come to rest, and judge.
 
+    `program` is the tulbur to run, `url` an empty database to use instead of one of ours.
+
     Raises:
-        Missing: a server cannot be had here.
+        Missing: a server cannot be had here, or the database is not empty.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{kind}-"))
     done = Run(kind, seed, faults)
     try:
-        async with staged(kind, testbed, folder, Board(), program) as stage:
+        async with staged(kind, testbed, folder, Board(), program, url) as stage:
             await _run(done, stage, seconds)
+    except Missing:
+        shutil.rmtree(folder)
+        raise
     except BaseException:
         print(f"what was left of the run on {kind} is in {folder}")
         raise

@@ -17,10 +17,11 @@ from typing import Final
 
 import uvicorn
 
-from proving.chaos import places
+from proving.chaos import books, places
 from proving.chaos.faults import OF_PAYERS, PROXIED, Board, Fault
 from proving.chaos.places import Place
 from proving.chaos.processes import Process
+from testbed.binaries import Missing
 from testbed.engine import free_port
 from testbed.keeper import Keeper
 from testbed.proxy import Proxy, Strike
@@ -49,9 +50,9 @@ OF_QPAY: Final = (
 )
 
 
-def listed(kind: str) -> tuple[Fault, ...]:
+def listed(kind: str, url: str = "") -> tuple[Fault, ...]:
     """Every fault of a run on this kind of database."""
-    return (*places.faults(kind), *OF_QPAY, *OF_PROCESSES, *OF_PAYERS)
+    return (*places.faults(kind, url), *OF_QPAY, *OF_PROCESSES, *OF_PAYERS)
 
 
 @dataclass
@@ -96,18 +97,20 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def staged(
-    kind: str, testbed: Testbed, folder: Path, board: Board, program: Sequence[str]
+    kind: str, testbed: Testbed, folder: Path, board: Board, program: Sequence[str], given: str = ""
 ) -> AsyncIterator[Stage]:
-    """Everything started and ready; it ends with the block.
+    """Everything started and ready; it ends with the block. `given` is an empty database to use instead of ours.
 
     Raises:
-        Missing: a server cannot be had here.
+        Missing: a server cannot be had here, or the database is not empty.
     """
-    database, cache = places.database(kind, testbed, folder), places.cache(kind, testbed)
+    database, cache = places.database(kind, testbed, folder, given), places.cache(kind, testbed)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, _close, [database, cache])
         url, cache_url = await asyncio.to_thread(database.start), await asyncio.to_thread(cache.start)
         await asyncio.to_thread(migrations(url).up, url)
+        if (await books.read(url)).sessions:
+            raise Missing("there are sessions in this database; a run needs an empty one")
         simulator, qpay_url = await stack.enter_async_context(_simulated())
         targets = {"database": url if database.ways else "", "cache": cache_url if cache.ways else "", "qpay": qpay_url}
         ways = {

@@ -69,7 +69,7 @@ async def test_a_planted_defect_is_caught() -> None:
     try:
         faults = (Fault.SERVE_KILLED, Fault.PAYER_LATE)
         program = (sys.executable, str(PLANTED), "success-too-soon")
-        done = await run("sqlite", testbed, 6, 1, faults, program)
+        done = await run("sqlite", testbed, 6, 1, faults, program=program)
     finally:
         await asyncio.to_thread(testbed.close)
     shutil.rmtree(done.kept)
