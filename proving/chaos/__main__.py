@@ -48,9 +48,9 @@ def main() -> int:
             testbed.close()
         print("\n".join(printed(done)), flush=True)
         runs.append(done)
+        if arguments.page:
+            Path(arguments.page).write_text(page(runs, version), encoding="utf-8")
     print(verdict(runs))
-    if arguments.page:
-        Path(arguments.page).write_text(page(runs, version), encoding="utf-8")
     return 1 if any(done.broken or done.silent for done in runs) else 0
 
 

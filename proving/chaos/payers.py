@@ -25,10 +25,10 @@ AT_ONCE: Final = 12
 PATIENCE_SECONDS: Final = 240
 """How long a shop tries to open one checkout; no fault lasts nearly as long."""
 
-DEADLINE_SECONDS: Final = 10
+DEADLINE_SECONDS: Final = 8
 """A payer's, as the shop names it; one who pays late is given `SHORT_SECONDS`."""
 
-SHORT_SECONDS: Final = 3
+SHORT_SECONDS: Final = 2
 
 MOST_CALLS: Final = 20
 """Callbacks for one payment, where QPay sends them until it hears SUCCESS."""

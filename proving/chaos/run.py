@@ -98,7 +98,7 @@ async def run(
 async def _run(done: Run, stage: Stage, seconds: float) -> None:
     chance = random.Random(f"{done.seed} {done.kind}")
     payers, storm = Payers(stage, chance), Storm(stage, chance, done.faults)
-    began = time.monotonic()
+    began, day = time.monotonic(), datetime.now(_ULAANBAATAR)
     async with asyncio.TaskGroup() as group:
         group.create_task(payers.run())
         await storm.run(seconds)
@@ -107,7 +107,7 @@ async def _run(done: Run, stage: Stage, seconds: float) -> None:
     done.storm_seconds, began = time.monotonic() - began, time.monotonic()
     ended = [process for process in stage.processes if not process.running]
     done.broken += [f"{process.log.stem} ended by itself" for process in ended]
-    await _calm(done, stage, payers.witness)
+    await _calm(done, stage, payers.witness, day)
     done.calm_seconds = time.monotonic() - began
     done.counts, done.told = stage.board.counts, storm.told
     _count(done, payers.witness, await books.read(stage.url))
@@ -119,14 +119,14 @@ async def _until_each_came(faults: Sequence[Fault], board: Board) -> None:
         await board.until(fault, 0, 60)
 
 
-async def _calm(done: Run, stage: Stage, witness: Witness) -> None:
+async def _calm(done: Run, stage: Stage, witness: Witness, began: datetime) -> None:
     """Nobody helps until everything has come to rest; then the operator sweeps, as he would after such a day."""
     done.broken += await _at_rest(stage)
     found = await books.read(stage.url)
     done.broken += judging.promises(found, witness)
     done.broken += await _swept(stage)
     done.broken += await _at_rest(stage)
-    done.broken += await _proven(stage)
+    done.broken += await _proven(stage, began)
     for process in stage.processes:
         await process.stop()
     done.broken += witness.surprises
@@ -151,11 +151,10 @@ async def _swept(stage: Stage) -> list[str]:
     return [f"tulbur sweep ended with {code}: {said}"] if code else []
 
 
-async def _proven(stage: Stage) -> list[str]:
-    """The certificate of today, which lacks only the day's end, and of yesterday, when the run may have begun."""
+async def _proven(stage: Stage, began: datetime) -> list[str]:
+    """The certificate of today, which lacks only the day's end; and of yesterday, if the run began then."""
     broken = []
-    today = datetime.now(_ULAANBAATAR).date()
-    for day in (today - timedelta(days=1), today):
+    for day in sorted({began.date(), datetime.now(_ULAANBAATAR).date()}):
         _, said = await stage.command("prove", "--day", day.isoformat(), "--json")
         certificate = json.loads(said)
         balanced = all(sums["balances"] for sums in certificate["currencies"].values())

