@@ -32,6 +32,7 @@ class Proxy:
         self._drop_answer = False
         self._cut_answer = False
         self._writes: tuple[bytes, ...] = ()
+        self._answers: tuple[bytes, ...] = ()
         self._silent: set[_Link] = set()
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,6 +63,10 @@ class Proxy:
         """Pass on the next request that holds one of these, and close the connection instead of its answer."""
         self._writes = writes
 
+    def lose_answer_with(self, *answers: bytes) -> None:
+        """Close the connection instead of passing on the next answer that holds one of these."""
+        self._answers = answers
+
     def cut_next_answer(self) -> None:
         """Pass on half of the next answer, then reset the connection."""
         self._cut_answer = True
@@ -77,7 +82,7 @@ class Proxy:
 
     def behave(self) -> None:
         """From now on nothing goes wrong; connections that are half-open stay so."""
-        self.refusing, self.delay_seconds, self._writes = False, 0.0, ()
+        self.refusing, self.delay_seconds, self._writes, self._answers = False, 0.0, (), ()
         self._drop_request = self._drop_answer = self._cut_answer = False
 
     @contextlib.asynccontextmanager
@@ -151,8 +156,10 @@ class Proxy:
         return 0 if dropped else len(data)
 
     def _on_answer(self, link: _Link, data: bytes) -> int:
-        dropped, self._drop_answer = self._drop_answer or link.loses_answer, False
+        named = any(answer in data for answer in self._answers)
+        dropped, self._drop_answer = self._drop_answer or link.loses_answer or named, False
         if dropped:
+            self._answers = () if named else self._answers
             self._struck(Strike.LOST)
             return 0
         cut, self._cut_answer = self._cut_answer, False

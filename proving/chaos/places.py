@@ -18,10 +18,14 @@ from testbed.clusters.galera import Galera
 from testbed.clusters.replica_set import ReplicaSet
 from testbed.clusters.standbys import Standbys
 from testbed.clusters.valkey_cluster import ValkeyCluster
+from testbed.proxy import Proxy
 from testbed.servers import Server, Testbed
 
 TRANSACTION_SECONDS: Final = 10
 """How long MongoDB keeps what a dead process left open; its own minute would only make the calm longer."""
+
+COMMITTED: Final = b"COMMIT\0"
+"""How PostgreSQL ends its answer to COMMIT; the request is a prepared statement, which only its number names."""
 
 
 class Place:
@@ -30,7 +34,7 @@ class Place:
     ways: ClassVar[bool] = False
     """Whether it is reached through a proxy."""
     faults: ClassVar[tuple[Fault, ...]]
-    marks: ClassVar[tuple[bytes, ...]] = ()
+    writes: ClassVar[tuple[bytes, ...]] = ()
     """What the requests have in them that are writes, as they pass the proxy."""
 
     def start(self) -> str:
@@ -40,6 +44,10 @@ class Place:
     def through(self, proxied: str) -> str:
         """The URL that stays on its way through a proxy."""
         return proxied
+
+    def lose_answer(self, proxy: Proxy) -> None:
+        """Let the answer to the next write be lost."""
+        proxy.lose_answer_to(*self.writes)
 
     def kill(self) -> str:
         """Kill a server and bring back what there was; where connections must go now, "" when to where they did."""
@@ -89,7 +97,7 @@ class Alone(Place):
 
 
 class Database(Alone):
-    marks = (b"COMMIT", b"commitTransaction")
+    writes = (b"COMMIT", b"commitTransaction")
     faults = (
         Fault.DATABASE_KILLED,
         Fault.DATABASE_STOPPED,
@@ -103,6 +111,12 @@ class Database(Alone):
     def through(self, proxied: str) -> str:
         return _directly(proxied) if self._name == "mongodb" else proxied
 
+    def lose_answer(self, proxy: Proxy) -> None:
+        if self._name == "postgres":
+            proxy.lose_answer_with(COMMITTED)
+        else:
+            super().lose_answer(proxy)
+
     def _set_up(self) -> None:
         if self._name == "mongodb":
             _shorten(self.server)
@@ -112,7 +126,7 @@ class Given(Place):
     """An empty database on a server of somebody's: it is met on the way there, and never killed or stopped."""
 
     ways = True
-    marks = Database.marks
+    writes = Database.writes
     faults = tuple(one for one in Database.faults if one not in (Fault.DATABASE_KILLED, Fault.DATABASE_STOPPED))
 
     def __init__(self, url: str) -> None:
@@ -124,9 +138,15 @@ class Given(Place):
     def through(self, proxied: str) -> str:
         return _directly(proxied) if proxied.startswith("mongodb") else proxied
 
+    def lose_answer(self, proxy: Proxy) -> None:
+        if self._url.startswith("postgres"):
+            proxy.lose_answer_with(COMMITTED)
+        else:
+            super().lose_answer(proxy)
+
 
 class Cache(Alone):
-    marks = (b"EVALSHA", b"EVAL")
+    writes = (b"EVALSHA", b"EVAL")
     faults = (
         Fault.CACHE_KILLED,
         Fault.CACHE_STOPPED,
@@ -231,7 +251,7 @@ class Nodes(Several):
     """Everybody writes to one node, by the proxy in front, until that one is killed."""
 
     ways = True
-    marks = (b"COMMIT",)
+    writes = (b"COMMIT",)
     kind = Galera
     cluster: Galera
     _at = 0

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final, TypeAlias
 
 from proving.chaos.faults import OF_PAYERS, Fault
@@ -127,8 +126,12 @@ class Storm:
 
     async def lose_answer(self, way: str, fault: Fault) -> None:
         proxy = self._stage.ways[way]
-        marks = {"database": self._stage.database.marks, "cache": self._stage.cache.marks, "qpay": (INVOICE,)}[way]
-        await self._until_met(fault, partial(proxy.lose_answer_to, *marks))
+        begin = {
+            "database": lambda: self._stage.database.lose_answer(proxy),
+            "cache": lambda: self._stage.cache.lose_answer(proxy),
+            "qpay": lambda: proxy.lose_answer_to(INVOICE),
+        }[way]
+        await self._until_met(fault, begin)
         proxy.behave()
 
     async def slow(self, way: str, fault: Fault) -> None:

@@ -105,6 +105,16 @@ async def test_it_loses_the_answer_to_one_write_that_was_done(way: Way) -> None:
     assert (way.struck, way.heard) == ([Strike.LOST], [b"SELECT", b"COMMIT", b"COMMIT"])
 
 
+async def test_it_loses_one_answer_by_what_it_says(way: Way) -> None:
+    way.proxy.lose_answer_with(b"DONE")
+    async with way.line() as line:
+        assert await line.ask(b"SELECT") == b"SELECT\n"
+        assert await line.ask(b"DONE") == b""
+    async with way.line() as line:
+        assert await line.ask(b"DONE") == b"DONE\n"
+    assert (way.struck, way.heard) == ([Strike.LOST], [b"SELECT", b"DONE", b"DONE"])
+
+
 async def test_it_is_late(way: Way) -> None:
     way.proxy.delay_seconds = 0.05
     loop = asyncio.get_running_loop()
