@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
@@ -70,7 +71,7 @@ class Payers:
         if session is None:
             return
         await asyncio.sleep(self._rng.uniform(0, 1))
-        callback = CALLS[number // len(HABITS) % len(CALLS)]
+        callback = CALLS[number % len(CALLS)]  # of another length than HABITS: every pair comes
         for payment_id, url in await habit(self, session):
             self.witness.paid += 1
             await callback(self, str(session["id"]), payment_id, url)
@@ -163,7 +164,8 @@ async def in_time(payers: Payers, session: Mapping[str, Any]) -> Paid:
 
 
 async def late(payers: Payers, session: Mapping[str, Any]) -> Paid:
-    await payers.wait(SHORT_SECONDS + 1, SHORT_SECONDS + 3)
+    left = (datetime.fromisoformat(session["expires_at"]) - datetime.now(UTC)).total_seconds()
+    await payers.wait(max(left, 0) + 0.5, max(left, 0) + 2.5)
     payers.strike(Fault.PAYER_LATE)
     return payers.pay(session)
 

@@ -30,6 +30,9 @@ from tulbur.simulator.runtime import Simulator
 REST_SECONDS: Final = 600
 """How long everything may take to come to rest: looks that QPay did not answer wait for minutes."""
 
+COME_SECONDS: Final = 120
+"""How long is waited for payers who do what no payer has done yet."""
+
 POLL_SECONDS: Final = 1.0
 
 _ULAANBAATAR: Final = timezone(timedelta(hours=8))
@@ -116,7 +119,7 @@ async def _run(done: Run, stage: Stage, seconds: float) -> None:
 async def _until_each_came(faults: Sequence[Fault], board: Board) -> None:
     """What payers do comes with their number: as many come as it takes, and no more than a while."""
     for fault in faults:
-        await board.until(fault, 0, 60)
+        await board.until(fault, 0, COME_SECONDS)
 
 
 async def _calm(done: Run, stage: Stage, witness: Witness, began: datetime) -> None:
