@@ -59,6 +59,14 @@ figures: setup ## the figures to reach, as wholes: all, or FIGURE=duplicates COU
 	@$(BIN)/python -m proving.figures $(if $(FIGURE),--figure $(FIGURE)) $(if $(COUNT),--count $(COUNT)) \
 		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(PAGE),--page $(PAGE))
 
+SECONDS ?= 120
+
+.PHONY: chaos
+chaos: setup ## servers and processes killed in turn under load: all databases, or DATABASE=…, CLUSTERS=1; SECONDS=120 each
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m proving.chaos --seconds $(SECONDS) --seed $(or $(SEED),1) $(if $(DATABASE),--database $(DATABASE)) \
+		$(if $(CLUSTERS),--clusters) $(if $(URL),--url $(URL)) $(if $(PAGE),--page $(PAGE))
+
 .PHONY: servers
 servers: setup ## PostgreSQL, MariaDB, MongoDB and Valkey, staying up until Ctrl-C
 	@$(BIN)/python -m testbed

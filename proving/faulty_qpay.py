@@ -57,6 +57,9 @@ class Line:
     def answering(self) -> bool:
         return self._breaker.may_ask()
 
+    def taking_invoices(self) -> bool:
+        return True
+
     async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:
         return await self._call(lambda: self._qpay.create_invoice(request))
 

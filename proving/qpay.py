@@ -44,6 +44,9 @@ class SmallQPay:
     def answering(self) -> bool:
         return True
 
+    def taking_invoices(self) -> bool:
+        return True
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...

@@ -28,7 +28,7 @@ def page(done: Many) -> str:
         "Written by `make simulate`; what is run and how to read it is in [proving.md](proving.md).",
         "",
         f"- {dt.datetime.now(dt.UTC):%Y-%m-%d}, commit `{done.commit}`",
-        f"- {_machine()}",
+        f"- {machine()}",
         f"- {_rate(done)}",
         f"- {_verdict(done)}",
         "",
@@ -67,5 +67,6 @@ def _verdict(done: Many) -> str:
     return f"{done.ran:,} clean trials bound the failure rate at about 3/n = {done.bound:.1e}"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What a page says of where it was made."""
     return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

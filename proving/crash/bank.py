@@ -45,6 +45,9 @@ class Line:
     def answering(self) -> bool:
         return True
 
+    def taking_invoices(self) -> bool:
+        return True
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...

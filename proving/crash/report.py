@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import platform
 from collections import Counter
 from collections.abc import Iterator
 
 from proving.crash.many import Table
 from proving.crash.shared import KILLS, LOSSES
 from proving.crash.table import FAULTS, PAIR, SECOND, Row
+from proving.report import machine
 
 _LOSSES = (*LOSSES, PAIR)
 
@@ -34,14 +33,13 @@ def verdict(table: Table) -> str:
 
 def page(table: Table) -> str:
     """A page of Markdown: machine, commit, counts and what they bound."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
     lines = [
         "# Crash table: results",
         "",
         "Written by `make crash`; what is run and how to read it is in [proving.md](proving.md#crash-table).",
         "",
         f"- {dt.datetime.now(dt.UTC):%Y-%m-%d}, commit `{table.commit}`",
-        f"- {machine}",
+        f"- {machine()}",
         f"- {_rate(table)}",
         f"- {verdict(table)}",
         "",

@@ -498,6 +498,9 @@ class Provider(Protocol):
     def answering(self) -> bool:
         """False while its breaker for questions is open: asking would only wait."""
 
+    def taking_invoices(self) -> bool:
+        """False while its breaker for invoices is open: nothing would be sent."""
+
     async def login(self) -> None:
         """Make sure there is a live token."""
 

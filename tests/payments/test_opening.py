@@ -14,6 +14,7 @@ from tulbur.errors import (
     ProviderUnavailable,
     SessionExists,
 )
+from tulbur.qpay.breaker import FAILURES, LONGEST_PAUSE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +100,22 @@ async def test_qpay_down_is_a_502_and_the_key_goes_on_when_it_is_back(w: World) 
         await w.open(idempotency_key="k")
     session = await w.open(idempotency_key="k")
     assert session.id == down.value.session_id
+    assert session.payable is not None
+
+
+async def test_a_shop_that_asks_again_and_again_while_qpay_is_left_alone_uses_no_attempt_up(w: World) -> None:
+    """Found by `make chaos`: the breaker was open, nothing was sent, and ten repeats later the answer was 409."""
+    await w.faults(reply={"invoice_create": {"status": 503}})
+    for _ in range(30):
+        with pytest.raises(ProviderUnavailable) as down:
+            await w.open(idempotency_key="k")
+    sent = await w.requests("/v2/invoice")
+    stored = await w.stored(str(down.value.session_id))
+    assert len(stored.attempts) == sent == FAILURES, "no attempt without a request"
+    await w.faults()
+    w.clock.advance(LONGEST_PAUSE_SECONDS)
+    session = await w.open(idempotency_key="k")
+    assert session.id == stored.id
     assert session.payable is not None
 
 

@@ -99,6 +99,9 @@ class Qpay:
     def answering(self) -> bool:
         return self.is_answering
 
+    def taking_invoices(self) -> bool:
+        return self.is_answering
+
     async def login(self) -> None: ...
 
     async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:

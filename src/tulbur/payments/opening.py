@@ -122,6 +122,9 @@ async def _repeated(desk: Desk, request: OpenRequest, session_id: str) -> Sessio
     latest = before.attempts[-1]
     if latest.state is InvoiceState.CREATING and now < latest.deadline:
         raise IdempotencyRunning
+    if not desk.provider.taking_invoices():
+        # Nothing would be sent: no attempt is used up.
+        raise ProviderUnavailable("QPay has not been answering; it is asked again shortly", session_id=session_id)
     if len(before.attempts) >= MOST_ATTEMPTS:
         raise Conflict("QPay made no invoice in many attempts; open another session")
     after = steps.attempted(

@@ -105,6 +105,10 @@ class QPay:
         """Whether a question may be asked now: its breaker is closed, or may try."""
         return self._questions.may_ask()
 
+    def taking_invoices(self) -> bool:
+        """Whether an invoice may be asked for now."""
+        return self._invoices.may_ask()
+
     async def login(self) -> None:
         """Make sure there is a live token; raises as every method does."""
         await self._caller.login()
