@@ -22,7 +22,7 @@ AT_ONCE: Final = 64
 CALLBACKS: Final = 100
 """Of each session."""
 
-CHUNK: Final = 200
+CHUNK: Final = 50
 """Sessions opened and paid before their callbacks come."""
 
 WAVE: Final = "first wave of 64 written in one step, to all 4 processes"
@@ -55,10 +55,8 @@ async def run(
         qpay = await stack.enter_async_context(bank())
         services = await stack.enter_async_context(serving(folder, qpay, [settings] * PROCESSES))
         books = await stack.enter_async_context(Books.of(database))
-        lines = [await Line.to(services[number % PROCESSES].port) for number in range(AT_ONCE)]
-        for line in lines:
-            stack.push_async_callback(line.close)
-        shop, load = Shop(services, qpay), _Load(figure, lines, Random(seed))
+        ports = [services[number % PROCESSES].port for number in range(AT_ONCE)]
+        shop, load = Shop(services, qpay), _Load(figure, ports, Random(seed))
         until = time.monotonic() + seconds if seconds else float("inf")
         done = 0
         while done < sessions and time.monotonic() < until:
@@ -75,10 +73,10 @@ async def run(
 
 
 class _Load:
-    """64 connections, which take the callbacks of one session from one heap."""
+    """64 connections for each session, which take its callbacks from one heap; a service keeps no idle one for long."""
 
-    def __init__(self, figure: Figure, lines: Sequence[Line], rng: Random) -> None:
-        self._figure, self._lines, self._rng = figure, lines, rng
+    def __init__(self, figure: Figure, ports: Sequence[int], rng: Random) -> None:
+        self._figure, self._ports, self._rng = figure, ports, rng
         self._seconds = 0.0
         self._calls = 0
 
@@ -89,11 +87,14 @@ class _Load:
     async def call_back(self, paid: Paid) -> None:
         """All callbacks of one session, the first of each connection written before any is answered."""
         heap = iter([self._one(paid) for _ in range(CALLBACKS)])
+        lines = await asyncio.gather(*(Line.to(port) for port in self._ports))
         began = time.monotonic()
-        for line, data in zip(self._lines, heap, strict=False):
-            line.write(data)
+        for line in lines:
+            line.write(next(heap))
         self._figure.struck(WAVE)
-        await asyncio.gather(*(self._answers(line, heap) for line in self._lines))
+        await asyncio.gather(*(self._answers(line, heap) for line in lines))
+        for line in lines:
+            line.abort()
         self._calls += CALLBACKS
         self._seconds += time.monotonic() - began
         self._figure.struck(AGAIN, CALLBACKS - AT_ONCE)
