@@ -65,8 +65,9 @@ class Storm:
 
     def _order(self, seconds: float) -> Iterator[Fault]:
         yield from self._rng.sample(self._faults, len(self._faults))
-        while self._faults and time.monotonic() - self._began < seconds:
-            yield self._rng.choice(self._faults)
+        more = [fault for fault in self._faults if fault not in self._stage.database.once]
+        while more and time.monotonic() - self._began < seconds:
+            yield self._rng.choice(more)
 
     async def hold(self) -> None:
         await asyncio.sleep(self._rng.uniform(*HOLD_SECONDS))
