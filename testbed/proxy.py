@@ -71,9 +71,15 @@ class Proxy:
         """Pass on half of the next answer, then reset the connection."""
         self._cut_answer = True
 
-    def go_silent(self) -> None:
-        """Pass on nothing more over the connections there are, and close none: half-open."""
-        self._silent |= self._links
+    def go_silent(self, seconds: float | None = None) -> None:
+        """Pass on nothing more over the connections there are, and close none: half-open.
+
+        After so many seconds both ends hear of it, as from TCP's own keepalives, which a proxy would answer.
+        """
+        links = self._links - self._silent
+        self._silent |= links
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, _close, links)
 
     def reset(self) -> None:
         """Cut every connection there is."""
@@ -171,6 +177,11 @@ class Proxy:
     def _struck(self, strike: Strike) -> None:
         if self._on_strike is not None:
             self._on_strike(strike)
+
+
+def _close(links: set[_Link]) -> None:
+    for link in links:
+        link.close()
 
 
 class _Link:

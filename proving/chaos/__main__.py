@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proving.chaos.faults import Fault
@@ -32,26 +32,44 @@ def main() -> int:
     if arguments.seconds < least:
         print(f"--seconds is at least {least:.0f}: each fault that is listed needs its turn.", file=sys.stderr)
         return 2
-    version, runs = commit(), list[Run]()
-    program = tuple(shlex.split(arguments.program)) or PROGRAM
-    for kind in kinds:
-        testbed = Testbed()
-        try:
-            one = run(
-                kind, testbed, arguments.seconds, arguments.seed, faults[kind], program=program, url=arguments.url
-            )
-            done = asyncio.run(one)
-        except Missing as missing:
-            print(f"{kind} cannot be had here: {missing}", file=sys.stderr)
-            return 2
-        finally:
-            testbed.close()
+    version = commit()
+    runs = asyncio.run(_runs(arguments, faults, version))
+    print(verdict(runs))
+    if len(runs) < len(faults):
+        return 2
+    return 1 if any(done.broken or done.silent for done in runs) else 0
+
+
+async def _runs(arguments: argparse.Namespace, faults: Mapping[str, Sequence[Fault]], version: str) -> list[Run]:
+    """One after the other, or all of them at once; the page grows with each that is done."""
+    runs: list[Run] = []
+    turns = asyncio.Semaphore(len(faults) if arguments.at_once else 1)
+
+    async def one(kind: str) -> None:
+        async with turns:
+            try:
+                done = await _one(kind, arguments, faults[kind])
+            except Missing as missing:
+                print(f"{kind} cannot be had here: {missing}", file=sys.stderr)
+                return
         print("\n".join(printed(done)), flush=True)
         runs.append(done)
         if arguments.page:
-            Path(arguments.page).write_text(page(runs, version), encoding="utf-8")
-    print(verdict(runs))
-    return 1 if any(done.broken or done.silent for done in runs) else 0
+            Path(arguments.page).write_text(page(runs, version), encoding="utf-8")  # noqa: ASYNC240 - once in minutes
+
+    async with asyncio.TaskGroup() as group:
+        for kind in faults:
+            group.create_task(one(kind))
+    return runs
+
+
+async def _one(kind: str, arguments: argparse.Namespace, faults: Sequence[Fault]) -> Run:
+    testbed = Testbed()
+    program = tuple(shlex.split(arguments.program)) or PROGRAM
+    try:
+        return await run(kind, testbed, arguments.seconds, arguments.seed, faults, program=program, url=arguments.url)
+    finally:
+        await asyncio.to_thread(testbed.close)
 
 
 def _listed(kind: str, url: str, named: Sequence[str]) -> list[Fault]:
@@ -63,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     kinds = (*KINDS, *CLUSTERS)
     parser.add_argument("--database", action="append", choices=kinds, help="only on this one; may be repeated")
     parser.add_argument("--clusters", action="store_true", help="on clusters, whose primary is killed")
+    parser.add_argument("--at-once", action="store_true", help="all of them at the same time")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm lasts on each database")
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults and of what people do")
     names = [fault.name for fault in Fault]

@@ -34,6 +34,8 @@ class Place:
     ways: ClassVar[bool] = False
     """Whether it is reached through a proxy."""
     faults: ClassVar[tuple[Fault, ...]]
+    once: ClassVar[tuple[Fault, ...]] = ()
+    """Those of them that can happen once in a run."""
     writes: ClassVar[tuple[bytes, ...]] = ()
     """What the requests have in them that are writes, as they pass the proxy."""
 
@@ -231,19 +233,13 @@ class Members(Several):
 class Quorum(Several):
     """What a killed primary had cannot be taken back without being rewound: the other two go on."""
 
+    once = (Fault.FAILOVER,)
     kind = Standbys
     cluster: Standbys
-    _over = False
 
     def kill(self) -> str:
-        if not self._over:
-            self.cluster.primary.kill()
-            self.cluster.promote()
-            self._over = True
-        else:  # of the two that are left, the standby
-            standby = self.cluster.standbys()[0]
-            standby.kill()
-            self.cluster.rejoin(standby)
+        self.cluster.primary.kill()
+        self.cluster.promote()
         return ""
 
 

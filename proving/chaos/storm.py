@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, TypeAlias
 
 from proving.chaos.faults import OF_PAYERS, Fault
@@ -32,6 +33,9 @@ AGAIN_SECONDS: Final = 1.0
 
 DELAYS: Final = {"database": 0.3, "cache": 0.3, "qpay": 2.0}
 """Seconds by which the answers of a slow one are late."""
+
+KEEPALIVE_SECONDS: Final = 60
+"""How long a connection is half-open before TCP notices: what tulbur asks PostgreSQL for."""
 
 INVOICE: Final = b"POST /v2/invoice "
 
@@ -61,8 +65,9 @@ class Storm:
 
     def _order(self, seconds: float) -> Iterator[Fault]:
         yield from self._rng.sample(self._faults, len(self._faults))
-        while self._faults and time.monotonic() - self._began < seconds:
-            yield self._rng.choice(self._faults)
+        more = [fault for fault in self._faults if fault not in self._stage.database.once]
+        while more and time.monotonic() - self._began < seconds:
+            yield self._rng.choice(more)
 
     async def hold(self) -> None:
         await asyncio.sleep(self._rng.uniform(*HOLD_SECONDS))
@@ -142,7 +147,7 @@ class Storm:
         proxy.behave()
 
     async def silence(self, way: str, fault: Fault) -> None:
-        await self._until_met(fault, self._stage.ways[way].go_silent)
+        await self._until_met(fault, partial(self._stage.ways[way].go_silent, KEEPALIVE_SECONDS))
         await self.hold()
 
     # --- QPay

@@ -236,3 +236,15 @@ async def test_a_server_that_dies_and_comes_back(own_server: Callable[[str], Ser
         running.start()
         assert await store.get("s-1") == before
         await won(store, before, called_back(before))
+
+
+@pytest.mark.store("postgres")
+async def test_postgresql_is_asked_to_notice_a_client_that_is_gone(migrated: Callable[[str], str]) -> None:
+    """Found by `make chaos`: one that is gone in the middle of a statement is 'active', and its locks are held."""
+    async with started(NetworkStore(migrated("postgres"))) as store, store._engine.connect() as connection:
+        seconds = [
+            int((await connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}")).scalar_one())
+            for name in ("idle", "interval", "count")
+        ]
+    idle, interval, count = seconds
+    assert idle + interval * count <= 60

@@ -117,6 +117,8 @@ def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
     """What a session starts with, whatever the server, the database or the role prefer.
 
     No `statement_timeout`: it would cut short a COMMIT that waits for its standby, and call that a success.
+    The driver sends a statement in two parts. A session whose client is gone between them is no idle one, and holds its
+    locks until the server's TCP notices: after two hours, if nothing else is asked for, and here after one minute.
     """
     return {
         "application_name": "tulbur",
@@ -124,6 +126,9 @@ def postgresql_settings(lock_seconds: int = LOCK_SECONDS) -> dict[str, str]:
         "statement_timeout": "0",
         "lock_timeout": f"{lock_seconds}s",
         "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
         "default_transaction_isolation": "read committed",
     }
 
