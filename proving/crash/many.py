@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import multiprocessing
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,7 +16,7 @@ from typing import Final
 from proving.crash.results import Results
 from proving.crash.shop import SOUND, Parts
 from proving.crash.table import FAULTS, Row, Share, Trial, made
-from proving.many import commit
+from proving.many import commit, ctrl_c_is_ours
 
 TELL_SECONDS: Final = 10.0
 
@@ -81,7 +79,7 @@ def _spread(table: Table, shares: Sequence[Share], tell: Told, parts: Parts, res
             while waiting and len(running) < table.cores:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_share, args=(theirs, waiting[0], parts))
-                with _ctrl_c_is_ours():
+                with ctrl_c_is_ours():
                     process.start()
                 running[ours] = process
                 waiting.pop(0)
@@ -116,16 +114,6 @@ def _note(table: Table, points: Mapping[str, int], lines: frozenset[str], trial:
     table.ran_now += 1
     if trial.broken:
         tell(f"{trial.database}: {trial.plan} ({trial.where})\n{trial.broken}")
-
-
-@contextmanager
-def _ctrl_c_is_ours() -> Iterator[None]:
-    """A process that is begun within does not hear it, from its first moment on: we tell it when to stop."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _share(pipe: Connection, share: Share, parts: Parts) -> None:
