@@ -7,7 +7,7 @@ import gc
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,7 +15,7 @@ from typing import Final
 
 from proving.crash.results import Results
 from proving.crash.shop import SOUND, Parts
-from proving.crash.table import FAULTS, Row, Share, Trial, made
+from proving.crash.table import FAULTS, Counted, Row, Share, Trial, made
 from proving.many import commit, ctrl_c_is_ours
 
 TELL_SECONDS: Final = 10.0
@@ -48,8 +48,12 @@ class Table:
         possible = {fault for row in self.rows.values() for fault in row.points} or set(FAULTS)
         return [fault for fault in FAULTS if fault in possible and not struck[fault]]
 
-    def row(self, handler: str, database: str) -> Row:
-        return self.rows.setdefault((handler, database), Row(handler, database))
+    def note(self, told: Trial | Counted) -> None:
+        row = self.rows.setdefault((told.handler, told.database), Row(told.handler, told.database))
+        if isinstance(told, Counted):
+            row.count(told)
+        else:
+            row.note(told)
 
 
 def run_shares(
@@ -61,9 +65,10 @@ def run_shares(
     """
     table = Table(cores=cores, commit=commit())
     done: dict[str, dict[str, str]] = {}
-    for trial in results.read() if results else ():
-        table.row(trial.handler, trial.database).note(trial)
-        done.setdefault(trial.database, {})[trial.plan] = trial.kind if trial.hit else ""
+    for told in results.read() if results else ():
+        table.note(told)
+        if isinstance(told, Trial):
+            done.setdefault(told.database, {})[told.plan] = told.kind if told.hit else ""
     began = time.monotonic()
     _spread(table, [replace(share, done=done.get(share.database, {})) for share in shares], tell, parts, results)
     table.seconds = time.monotonic() - began
@@ -87,15 +92,13 @@ def _spread(table: Table, shares: Sequence[Share], tell: Told, parts: Parts, res
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
                 try:
-                    points, lines, trial = pipe.recv()
+                    told: Trial | Counted = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     process = running.pop(pipe)
                     process.join()
                     assert process.exitcode == 0, "a share of the table ended early"
                     continue
-                _note(table, points, lines, trial, tell)
-                if results is not None and trial.kind:
-                    results.keep(trial)
+                _note(table, told, tell, results)
             if time.monotonic() - told_at >= TELL_SECONDS:
                 told_at = time.monotonic()
                 tell(f"{table.ran_now:,} trials, {len(table.broken)} broke a law")
@@ -106,28 +109,26 @@ def _spread(table: Table, shares: Sequence[Share], tell: Told, parts: Parts, res
                     pipe.send("stop")
 
 
-def _note(table: Table, points: Mapping[str, int], lines: frozenset[str], trial: Trial, tell: Told) -> None:
-    row = table.row(trial.handler, trial.database)
-    row.points = max(row.points, Counter(points), key=Counter.total)
-    row.lines |= lines
-    row.note(trial)
-    table.ran_now += 1
-    if trial.broken:
-        tell(f"{trial.database}: {trial.plan} ({trial.where})\n{trial.broken}")
+def _note(table: Table, told: Trial | Counted, tell: Told, results: Results | None) -> None:
+    table.note(told)
+    if results is not None and (isinstance(told, Counted) or told.kind):
+        results.keep(told)
+    if isinstance(told, Trial):
+        table.ran_now += 1
+        if told.broken:
+            tell(f"{told.database}: {told.plan} ({told.where})\n{told.broken}")
 
 
 def _share(pipe: Connection, share: Share, parts: Parts) -> None:
-    frozen: set[str] = set()
     counted: set[str] = set()
 
     def came(row: Row, trial: Trial) -> bool:
-        if row.handler not in frozen:
-            frozen.add(row.handler)
+        if row.handler not in counted:
+            counted.add(row.handler)
+            pipe.send(row.counted)
             gc.collect()
             gc.freeze()  # what is forked again and again is not to be copied because it was looked at
-        new = row.handler not in counted and bool(row.points)
-        counted.update([row.handler] if new else [])
-        pipe.send((row.points, row.lines, trial) if new else ({}, frozenset(), trial))
+        pipe.send(trial)
         return not (pipe.poll() and pipe.recv())
 
     made(share, came, parts)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from proving.crash.table import Trial
+from proving.crash.table import Counted, Trial
 
 DIRTY: Final = "-dirty"
 
@@ -37,18 +37,19 @@ class Results:
             raise OtherVersion(f"{path} is of {found}, this is {head}: name another file")
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
-    def read(self) -> Iterator[Trial]:
+    def read(self) -> Iterator[Trial | Counted]:
         """What ran before; a line that was cut off when the process was killed is passed over."""
         with self._path.open(encoding="utf-8") as file:
             next(file)
             for line in file:
                 try:
-                    yield Trial(**json.loads(line))
+                    told = json.loads(line)
                 except json.JSONDecodeError:
                     continue
+                yield Counted(**told) if "points" in told else Trial(**told)
 
-    def keep(self, trial: Trial) -> None:
-        self._file.write(json.dumps(asdict(trial), ensure_ascii=False) + "\n")
+    def keep(self, told: Trial | Counted) -> None:
+        self._file.write(json.dumps(asdict(told), ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         self._file.close()

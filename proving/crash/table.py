@@ -50,6 +50,16 @@ class Trial:
     broken: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What there is to strike in one row."""
+
+    database: str
+    handler: str
+    points: Mapping[str, int]
+    lines: Sequence[str]
+
+
 @dataclass(slots=True)
 class Row:
     """One handler on one database: the `points` there are of each kind, and the distinct lines it executes.
@@ -65,6 +75,15 @@ class Row:
     lines_struck: set[str] = field(default_factory=set)
     missed: int = 0
     broken: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> Counted:
+        return Counted(self.database, self.handler, dict(self.points), sorted(self.lines))
+
+    def count(self, counted: Counted) -> None:
+        """What one process counted; where another one had it otherwise, the larger count is told."""
+        self.points = max(self.points, Counter(counted.points), key=Counter.total)
+        self.lines |= frozenset(counted.lines)
 
     def note(self, trial: Trial) -> None:
         if trial.broken:
