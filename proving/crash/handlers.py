@@ -40,6 +40,7 @@ MOST_ROUNDS: Final = 100
 DAY_SECONDS: Final = DAY // SECOND
 HOUR_SECONDS: Final = 3600
 KEEP: Final = Keep()
+KEEP_NOTHING: Final = Keep(retention_days=0, late_days=0)
 BY: Final = "a person"
 
 
@@ -132,9 +133,8 @@ async def refused(shop: Shop, case: Case) -> Case:
 
 
 async def told(shop: Shop, case: Case) -> Case:
-    """Settled long ago, and its events are with whoever wanted them; what came before it is cleaned up."""
-    shop.advance(KEEP.retention_days * DAY_SECONDS)
-    await clean(shop, case)
+    """Settled long ago, and its events are with whoever wanted them; there is nothing else to clean up."""
+    await cleaning.clean(shop.desk, KEEP_NOTHING, pause=turn)
     case = await settled(shop, case)
     await shop.store.publish(MOST_ROWS, deliver=False)
     shop.advance(KEEP.retention_days * DAY_SECONDS + 1)
@@ -143,8 +143,7 @@ async def told(shop: Shop, case: Case) -> Case:
 
 async def unpaid_long_ago(shop: Shop, case: Case) -> Case:
     """Expired, and its invoice is still open at QPay."""
-    shop.advance(KEEP.late_days * DAY_SECONDS)
-    await clean(shop, case)
+    await cleaning.clean(shop.desk, KEEP_NOTHING, pause=turn)
     case = await expired(shop, case)
     shop.advance(KEEP.late_days * DAY_SECONDS + 1)
     return case

@@ -298,6 +298,7 @@ def _over(until: float, budget: float, rows: Sequence[Row], seen: Counter[str]) 
 
 def _queue(row: Row, place: int, share: Share, database: Database) -> Iterator[Trial]:
     group = Group(row, Random(f"{share.seed} {row.handler} {row.database}"), place, share)
+    database.run(group.counting())  # what a process does only once is done, and is not counted
     counted = database.run(group.counting())
     plans = [] if counted.broken else group.plans(counted)[share.number :: share.of]
     yield _told(share.database, counted)

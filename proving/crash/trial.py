@@ -72,8 +72,8 @@ class _Stage:
 class Rig:
     """Runs trials on one database, one after the other.
 
-    What a trial begins with is prepared here, and what a killed process left is recovered here, by new stores and use
-    cases: only what is killed is forked. A database that is one file is put back to where trials of its handler begin;
+    What a trial begins with is prepared here, and what a killed process left is recovered here, by new use cases: only
+    what is killed is forked. A database that is one file is put back to where trials of its handler begin;
     on a server each trial comes after the one before, with a session of its own.
     """
 
