@@ -25,10 +25,11 @@ Told = Callable[[str], None]
 
 @dataclass
 class Table:
-    """What came of it; `seconds` and `ran_now` leave out what an earlier run had done."""
+    """What came of it; `ran_before` is what an earlier run had done, `ran_now` and `seconds` leave it out."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     seconds: float = 0.0
+    ran_before: int = 0
     ran_now: int = 0
     cores: int = 0
     commit: str = "unknown"
@@ -69,6 +70,7 @@ def run_shares(
         table.note(told)
         if isinstance(told, Trial):
             done.setdefault(told.database, {})[told.plan] = told.kind if told.hit else ""
+    table.ran_before = table.ran
     began = time.monotonic()
     _spread(table, [replace(share, done=done.get(share.database, {})) for share in shares], tell, parts, results)
     table.seconds = time.monotonic() - began

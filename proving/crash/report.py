@@ -91,5 +91,5 @@ def _struck(table: Table) -> list[tuple[str, int]]:
 
 def _rate(table: Table) -> str:
     each = table.ran_now / max(table.seconds, 0.001)
-    before = f" after {table.ran - table.ran_now:,} in earlier runs" if table.ran > table.ran_now else ""
+    before = f" after {table.ran_before:,} in earlier runs" if table.ran_before else ""
     return f"{table.ran_now:,} trials in {table.seconds:.0f} s on {table.cores} cores, {each:.1f} a second{before}"
