@@ -48,10 +48,11 @@ simulate: setup ## the use cases on SEEDS=100000 shuffled, faulty schedules FROM
 	@$(BIN)/python -m proving --seeds $(SEEDS) --start $(FROM) $(if $(PAGE),--page $(PAGE))
 
 .PHONY: crash
-crash: setup ## processes killed at each line and edge, answers lost: all of it, or DATABASE=… HANDLER=… BUDGET=seconds
+crash: setup ## processes killed at each line and edge, answers lost: all of it, or DATABASE=… HANDLER=… BUDGET=seconds RESUME=file
 	@$(BIN)/python -m testbed prepare
 	@$(BIN)/python -m proving.crash $(if $(DATABASE),--database $(DATABASE)) $(if $(HANDLER),--handler "$(HANDLER)") \
-		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SHARD),--shard $(SHARD)) $(if $(PAGE),--page $(PAGE))
+		$(if $(LINES),--lines $(LINES)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(SHARD),--shard $(SHARD)) \
+		$(if $(RESUME),--resume $(RESUME)) $(if $(PAGE),--page $(PAGE))
 
 .PHONY: figures
 figures: setup ## the figures to reach, as wholes: all, or FIGURE=duplicates COUNT=… BUDGET=seconds (docs/proving.md)

@@ -94,7 +94,9 @@ def commit() -> str:
 
 def _spread(chunks: Iterator[range], cores: int, came: Callable[[Many], None]) -> None:
     """Never more chunks under way than there are cores, so that the budget is kept."""
-    with multiprocessing.get_context("spawn").Pool(cores, initializer=_start) as pool:
+    with ctrl_c_is_ours():
+        pool = multiprocessing.get_context("spawn").Pool(cores)
+    with pool:
         under_way = [pool.apply_async(run_chunk, (chunk,)) for _, chunk in zip(range(cores), chunks, strict=False)]
         while under_way:
             came(under_way.pop(0).get())
@@ -103,8 +105,14 @@ def _spread(chunks: Iterator[range], cores: int, came: Callable[[Many], None]) -
                 under_way.append(pool.apply_async(run_chunk, (following,)))
 
 
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked, who tells what ran
+@contextlib.contextmanager
+def ctrl_c_is_ours() -> Iterator[None]:
+    """Processes that are begun within never hear it, not even while they import: who asked for them tells what ran."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_chunk(seeds: range) -> Many:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from proving.crash.judging import (
+    assigned,
     blanked_or_whole,
     cancelled,
+    closed_and_blanked,
+    declined,
     delivered,
     given_back_once,
     ordered,
     paid_or_cancelled,
     replayed,
+    swept,
     unpaid,
 )
-from proving.crash.shop import EXPIRES_SECONDS, Case, Shop
-from tulbur.core.session import Reason, Session
-from tulbur.payments import refunding
-from tulbur.worker import LEASE_SECONDS
+from proving.crash.neighbours import Told
+from proving.crash.shop import AMOUNT, EXPIRES_SECONDS, Case, Setting, Shop
+from tulbur.core.moving import OldSession, OldStatus
+from tulbur.core.schedule import DAY
+from tulbur.core.session import SECOND, Reason, Session
+from tulbur.core.sweeping import LAG_SECONDS, TROUBLE_SECONDS
+from tulbur.payments import cleaning, matching, refunding
+from tulbur.payments.cleaning import Keep
+from tulbur.ports import MOST_ROWS, InvoiceRequest, SweepRun
+from tulbur.worker import LEASE_SECONDS, Deliverer, Follower, Sweeper
+from tulbur.worker.following import FOLLOW_LEASE_SECONDS
 
 Act: TypeAlias = Callable[[Shop, Case], Awaitable[None]]
 Verdict: TypeAlias = Callable[[Shop, Case, list[Session], bool], Awaitable[None]]
 
 MOST_ROUNDS: Final = 100
+DAY_SECONDS: Final = DAY // SECOND
+HOUR_SECONDS: Final = 3600
+KEEP: Final = Keep()
+KEEP_NOTHING: Final = Keep(retention_days=0, late_days=0)
 BY: Final = "a person"
 
 
@@ -43,6 +59,7 @@ class Handler:
     promise: Act | None = None
     finish: Act | None = None
     spools: bool = False
+    setting: Setting = Setting.PLAIN
 
 
 # --- what is prepared
@@ -109,11 +126,93 @@ async def paid_by_card(shop: Shop, case: Case) -> Case:
     return case
 
 
+async def refused(shop: Shop, case: Case) -> Case:
+    """Settled; the shop refuses the first event once."""
+    shop.line.say("refuse")
+    return await settled(shop, case)
+
+
 async def told(shop: Shop, case: Case) -> Case:
-    """Settled, and its events are with whoever wanted them."""
+    """Settled long ago, and its events are with whoever wanted them; there is nothing else to clean up."""
+    await cleaning.clean(shop.desk, KEEP_NOTHING, pause=turn)
     case = await settled(shop, case)
-    await shop.store.publish(50, deliver=False)
-    shop.advance(1)
+    await shop.store.publish(MOST_ROWS, deliver=False)
+    shop.advance(KEEP.retention_days * DAY_SECONDS + 1)
+    return case
+
+
+async def unpaid_long_ago(shop: Shop, case: Case) -> Case:
+    """Expired, and its invoice is still open at QPay."""
+    await cleaning.clean(shop.desk, KEEP_NOTHING, pause=turn)
+    case = await expired(shop, case)
+    shop.advance(KEEP.late_days * DAY_SECONDS + 1)
+    return case
+
+
+async def expired(shop: Shop, case: Case) -> Case:
+    case = await unpaid_and_overdue(shop, case)
+    await shop.worker.once()
+    await shop.payments.stop()
+    return case
+
+
+async def paid_unheard(shop: Shop, case: Case) -> Case:
+    """Money that came after the deadline, and whose callback was lost: only a sweep finds it. All before was swept."""
+    case = await expired(shop, case)
+    now = shop.shared.clock()
+    swept = SweepRun(
+        id=shop.shared.new_id(), started_at=now, ended_at=now, start=now - DAY, end=now, reason="daily", complete=True
+    )
+    await shop.store.sweep_put(swept)
+    payment_id = shop.pay(await shop.desk.stored(case.session_id))
+    shop.advance(DAY_SECONDS + LAG_SECONDS)
+    return replace(case, payment_id=payment_id)
+
+
+async def held(shop: Shop, case: Case) -> Case:
+    """Money that came after the deadline, and waits for a person."""
+    case = await expired(shop, case)
+    case = replace(case, payment_id=shop.pay(await shop.desk.stored(case.session_id)))
+    await shop.callback(case)
+    await shop.payments.stop()
+    return case
+
+
+async def unmatched(shop: Shop, case: Case) -> Case:
+    """A payer paid on an invoice that is of no session."""
+    case = await opened(shop, case)
+    made = shop.line.say("create_invoice", invoice_request("of-nobody"))
+    payment_id = str(shop.line.say("pay", made.id, "P2P"))
+    seen = shop.line.say("get_payment", payment_id)
+    await shop.store.record_unmatched(matching.of_payment(seen, shop.shared.clock()))
+    return replace(case, payment_id=payment_id)
+
+
+async def in_the_old_shop(shop: Shop, case: Case) -> Case:
+    """A session that the old shop has in its Redis alone, and that is paid at QPay."""
+    id_, now = f"old-{shop.shared.new_id()}", shop.shared.clock()
+    made = shop.line.say("create_invoice", invoice_request(id_))
+    cart = [{"productId": "p1", "shopId": shop_id, "quantity": 1, "sale_price": 25000} for shop_id in ("s1", "s2")]
+    old = OldSession(
+        id=id_,
+        user_id=case.user_id,
+        amount=AMOUNT,
+        currency="MNT",
+        payload={"userId": case.user_id, "cart": cart, "sellers": [], "totalAmount": 50000},
+        status=OldStatus.PENDING,
+        invoice_id=made.id,
+        created_at=now,
+        updated_at=now,
+        expires_at=now + EXPIRES_SECONDS * SECOND,
+        source="redis",
+    )
+    shop.line.say("keep_old", old)
+    return replace(case, session_id=id_, payment_id=str(shop.line.say("pay", made.id, "P2P")))
+
+
+async def followed(shop: Shop, case: Case) -> Case:
+    case = await in_the_old_shop(shop, case)
+    await follow(shop, case)
     return case
 
 
@@ -121,6 +220,17 @@ async def spooled(shop: Shop, case: Case) -> Case:
     case = await paid(shop, case)
     await shop.desk.spooled(case.session_id, case.payment_id)
     return case
+
+
+def invoice_request(sender_invoice_no: str) -> InvoiceRequest:
+    """What somebody else asked QPay for."""
+    return InvoiceRequest(
+        sender_invoice_no=sender_invoice_no,
+        receiver_code="terminal",
+        description="",
+        amount=AMOUNT,
+        callback_url="http://127.0.0.1:9",
+    )
 
 
 # --- what is done
@@ -162,30 +272,77 @@ async def refund(shop: Shop, case: Case) -> None:
 
 async def deliver(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
     """One round of the outbox: number, lease, hand over, tick off."""
-    await shop.store.publish(50)
-    owner = shop.shared.new_id()
-    for event in await shop.store.claim_events(owner, 10, LEASE_SECONDS):
-        shop.line.say("deliver", event.no, event.event.id)
-        await shop.store.events_done(owner, [event.event.id])
+    await Deliverer(shop.payments, Told(shop.line), owner=shop.shared.new_id(), chance=lambda: 0.5).once()
 
 
 async def deliver_all(shop: Shop, case: Case) -> None:
     for _ in range(MOST_ROUNDS):
-        shop.advance(LEASE_SECONDS + 1)
-        before = len(shop.state()[2])
+        shop.advance(HOUR_SECONDS)
         await deliver(shop, case)
-        if len(shop.state()[2]) == before:
+        if not (await shop.store.stats(shop.shared.clock())).events_undelivered:
             return
     raise AssertionError("law 2: the outbox never comes to rest")
 
 
 async def clean(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
-    now = shop.shared.clock()
-    await shop.store.blank(finished_before=now, late_before=now, now=now, limit=10)
+    await cleaning.clean(shop.desk, KEEP, pause=turn)
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+async def sweep(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
+    await Sweeper(shop.payments, owner=shop.shared.new_id()).once()
+
+
+async def sweep_all(shop: Shop, case: Case) -> None:
+    """What a sweeper does that looks again and again, until one sweep has seen everything."""
+    for _ in range(MOST_ROUNDS):
+        if (await shop.store.sweeps(1))[0].complete and await shop.store.by_payment(case.payment_id):
+            return
+        shop.advance(TROUBLE_SECONDS + 1)
+        await sweep(shop, case)
+    raise AssertionError("law 2: the sweep never comes to its end")
+
+
+async def accept(shop: Shop, case: Case) -> None:
+    await refunding.review(shop.desk, case.session_id, "accept", by=BY)
+
+
+async def decline(shop: Shop, case: Case) -> None:
+    await refunding.review(shop.desk, case.session_id, "refund", by=BY)
+
+
+async def assign(shop: Shop, case: Case) -> None:
+    await refunding.assign(shop.desk, case.payment_id, case.session_id, by=BY)
+
+
+async def follow(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
+    await Follower(shop.payments, owner=shop.shared.new_id()).once()
+
+
+async def follow_and_hear(shop: Shop, case: Case) -> None:
+    """Another follower, once the lease of the dead one has ended; then QPay calls."""
+    shop.advance(FOLLOW_LEASE_SECONDS + 1)
+    await follow(shop, case)
+    await shop.callback(case)
+    await shop.payments.stop()
 
 
 async def replay(shop: Shop, case: Case) -> None:  # noqa: ARG001 - one shape
     await shop.replayer().once()
+
+
+async def replay_all(shop: Shop, case: Case) -> None:
+    """A replay that was told of a failure leaves its file to the next one."""
+    assert shop.desk.spool
+    for _ in range(MOST_ROUNDS):
+        await replay(shop, case)
+        if not await shop.desk.spool.waiting(1):
+            return
+        shop.advance(LEASE_SECONDS)
+    raise AssertionError("law 2: the spool never comes to rest")
 
 
 async def show(shop: Shop, case: Case) -> None:
@@ -213,6 +370,9 @@ async def session_is_kept(shop: Shop, case: Case) -> None:
     assert sessions[0].payable is not None, "law 5: the invoice that was shown is stored"
 
 
+REVIEWED: Final = Setting.LATE_IS_REVIEWED
+FOLLOWED: Final = Setting.OLD_SHOP_IS_FOLLOWED
+
 HANDLERS: Final[dict[str, Handler]] = {
     "open": Handler(nothing, open_, ordered, reopen, promise=session_is_kept),
     "callback": Handler(paid, callback, ordered, callback, promise=hint_is_kept),
@@ -222,9 +382,22 @@ HANDLERS: Final[dict[str, Handler]] = {
     "worker, unpaid": Handler(unpaid_and_overdue, work, unpaid, work),
     "check": Handler(paid, check, ordered, callback),
     "outbox": Handler(settled, deliver, delivered, deliver, finish=deliver_all),
+    "outbox, refused once": Handler(refused, deliver, delivered, deliver, finish=deliver_all),
     "cleanup": Handler(told, clean, blanked_or_whole, clean),
+    "cleanup, invoice open": Handler(unpaid_long_ago, clean, closed_and_blanked, clean, finish=clean),
+    "sweep": Handler(paid_unheard, sweep, swept, sweep, finish=sweep_all),
     "refund": Handler(paid_by_card, refund, given_back_once, refund, promise=refund_is_kept),
+    "review, accept": Handler(held, accept, ordered, accept, finish=accept, setting=REVIEWED),
+    "review, refund": Handler(held, decline, declined, decline, finish=decline, setting=REVIEWED),
+    "assign": Handler(unmatched, assign, assigned, assign, finish=assign),
+    "follow": Handler(in_the_old_shop, follow, ordered, follow, finish=follow_and_hear, setting=FOLLOWED),
+    "callback of an old session": Handler(
+        in_the_old_shop, callback, ordered, callback, finish=follow_and_hear, setting=FOLLOWED
+    ),
+    "callback of a followed session": Handler(
+        followed, callback, ordered, callback, finish=follow_and_hear, setting=FOLLOWED
+    ),
     "cancel": Handler(opened, cancel, cancelled, cancel),
     "cancel of what is paid": Handler(paid, cancel, paid_or_cancelled, cancel),
-    "spool replay": Handler(spooled, replay, replayed, callback, finish=replay, spools=True),
+    "spool replay": Handler(spooled, replay, replayed, callback, finish=replay_all, spools=True),
 }

@@ -7,7 +7,7 @@ from typing import Final
 from proving.crash.shop import Case, Shop, surely
 from proving.laws import check_facts
 from proving.qpay import Bill
-from tulbur.core.session import PUBLIC_EVENTS, SECOND, ExceptionName, Session, Status
+from tulbur.core.session import PUBLIC_EVENTS, SECOND, ExceptionName, InvoiceState, Session, Status
 
 MOST_ROUNDS: Final = 60
 REST_SECONDS: Final = 86_400
@@ -29,8 +29,8 @@ async def at_rest(shop: Shop, case: Case) -> list[Session]:
     return await surely(lambda: shop.sessions(case))  # type: ignore[no-any-return]
 
 
-async def judge(shop: Shop, case: Case, sessions: list[Session]) -> None:
-    """The laws that hold whatever was done."""
+async def judge(shop: Shop, case: Case, sessions: list[Session]) -> tuple[int, int]:
+    """The laws that hold whatever was done; how many orders and numbered events there are now."""
     bills = shop.state()[0]
     assert len(sessions) <= 1, "law 1: one session for one key"
     orders = 0
@@ -49,6 +49,7 @@ async def judge(shop: Shop, case: Case, sessions: list[Session]) -> None:
     stats = await shop.store.stats(shop.shared.clock())
     assert stats.orders == case.before[0] + orders, "law 1: one order set"
     assert stats.checks_due == 0, "law 2: nothing is left to look at"
+    return stats.orders, case.before[1] + len(numbers)
 
 
 async def _judge_one(shop: Shop, session: Session, bills: dict[str, Bill]) -> None:
@@ -56,12 +57,17 @@ async def _judge_one(shop: Shop, session: Session, bills: dict[str, Bill]) -> No
     assert session.next_check_at is None, "law 2: it came to rest"
     ours = {attempt.sender_invoice_no for attempt in session.attempts}
     own = [bill for bill in bills.values() if bill.request.sender_invoice_no in ours]
-    received = {p.id: (p.status, p.amount) for bill in own for p in bill.payments}
+    given = {p.id for p in session.payments if p.assigned_by}
+    received = {
+        p.id: (p.status, p.amount) for bill in bills.values() for p in bill.payments if bill in own or p.id in given
+    }
     known = {p.id: (p.status, p.amount) for p in session.payments}
     assert known == received, "law 9: every tugrik QPay has is accounted for"
+    history = await shop.store.history(session.id, 200)
+    types = [event.type for event in history]
+    refused = any(event.type == "session.reviewed" and event.data["decision"] == "refund" for event in history)
     if sum(amount for status, amount in received.values() if status == "PAID") >= session.amount:
-        assert session.status is Status.PAID, "law 2: paid means ordered"
-    types = [event.type for event in await shop.store.history(session.id, 200)]
+        assert session.status is Status.PAID or refused, "law 2: paid means ordered, unless a person said otherwise"
     assert types.count("session.paid") == (session.status is Status.PAID), "law 1: one order set"
     assert types.count("order.created") == len(session.orders)
     for order in session.orders:
@@ -112,11 +118,53 @@ async def delivered(shop: Shop, case: Case, sessions: list[Session], again: bool
 
 
 async def blanked_or_whole(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
-    del shop, case
     (session,) = sessions
     assert (session.status, len(session.orders)) == (Status.PAID, 2), "what is blanked keeps its orders"
     assert bool(session.blanked_at) == (not session.items), "blanked as a whole, or not at all"
     assert session.blanked_at or not again, "cleaning up comes to its end"
+    await _blanked_once(shop, session)
+    del case
+
+
+async def closed_and_blanked(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
+    del case, again
+    (session,) = sessions
+    assert session.status is Status.EXPIRED
+    assert session.blanked_at, "cleaning up comes to its end"
+    assert not session.items
+    assert [attempt.state for attempt in session.attempts] == [InvoiceState.CANCELLED]
+    assert all(bill.cancelled for bill in shop.state()[0].values()), "nobody can pay for a cart that is gone"
+    await _blanked_once(shop, session)
+
+
+async def _blanked_once(shop: Shop, session: Session) -> None:
+    types = [event.type for event in await shop.store.history(session.id, 200)]
+    assert types.count("session.blanked") == bool(session.blanked_at)
+
+
+async def swept(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
+    await ordered(shop, case, sessions, again)
+    (run,) = await shop.store.sweeps(1)
+    assert run.complete, "what was swept is on record"
+
+
+async def declined(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
+    del again
+    (session,) = sessions
+    payment = session.payment(case.payment_id)
+    assert payment is not None
+    assert (session.status, session.orders) == (Status.EXPIRED, ())
+    assert (payment.held, payment.refund_due) == (0, payment.amount), "law 9: it is due back"
+    types = [event.type for event in await shop.store.history(session.id, 200)]
+    assert types.count("session.reviewed") == 1, "a decision counts once"
+
+
+async def assigned(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:
+    await ordered(shop, case, sessions, again)
+    payment = sessions[0].payment(case.payment_id)
+    assert payment is not None
+    assert payment.assigned_by
+    assert await shop.store.unmatched_payment(case.payment_id) is None, "law 1: a payment counts once"
 
 
 async def given_back_once(shop: Shop, case: Case, sessions: list[Session], again: bool) -> None:

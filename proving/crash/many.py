@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
+from proving.crash.results import Results
 from proving.crash.shop import SOUND, Parts
-from proving.crash.table import FAULTS, Row, Share, made
-from proving.crash.trial import Outcome
-from proving.many import commit
+from proving.crash.table import FAULTS, Counted, Row, Share, Trial, made
+from proving.many import commit, ctrl_c_is_ours
 
 TELL_SECONDS: Final = 10.0
 
@@ -25,10 +25,12 @@ Told = Callable[[str], None]
 
 @dataclass
 class Table:
-    """What came of it."""
+    """What came of it; `ran_before` is what an earlier run had done, `ran_now` and `seconds` leave it out."""
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     seconds: float = 0.0
+    ran_before: int = 0
+    ran_now: int = 0
     cores: int = 0
     commit: str = "unknown"
 
@@ -47,67 +49,89 @@ class Table:
         possible = {fault for row in self.rows.values() for fault in row.points} or set(FAULTS)
         return [fault for fault in FAULTS if fault in possible and not struck[fault]]
 
-    def add(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self.rows.setdefault((row.handler, row.database), Row(row.handler, row.database)).add(row)
+    def note(self, told: Trial | Counted) -> None:
+        row = self.rows.setdefault((told.handler, told.database), Row(told.handler, told.database))
+        if isinstance(told, Counted):
+            row.count(told)
+        else:
+            row.note(told)
 
 
-def run_shares(shares: Sequence[Share], cores: int, tell: Told, parts: Parts = SOUND) -> Table:
-    """Run them, `cores` at once; Ctrl-C ends it, and what ran until then is told."""
+def run_shares(
+    shares: Sequence[Share], cores: int, tell: Told, parts: Parts = SOUND, results: Results | None = None
+) -> Table:
+    """Run them, `cores` at once; Ctrl-C ends it, and what ran until then is told.
+
+    With `results` each trial is kept there, and those that are there already are not run again.
+    """
     table = Table(cores=cores, commit=commit())
+    done: dict[str, dict[str, str]] = {}
+    for told in results.read() if results else ():
+        table.note(told)
+        if isinstance(told, Trial):
+            done.setdefault(told.database, {})[told.plan] = told.kind if told.hit else ""
+    table.ran_before = table.ran
     began = time.monotonic()
-    if cores == 1:
-        for share in shares:
-            table.add(_alone(share, tell, parts))
-    else:
-        _spread(table, shares, cores, tell, parts)
+    _spread(table, [replace(share, done=done.get(share.database, {})) for share in shares], tell, parts, results)
     table.seconds = time.monotonic() - began
     return table
 
 
-def _alone(share: Share, tell: Told, parts: Parts) -> list[Row]:
-    gc.collect()
-    gc.freeze()  # what is forked again and again is not to be copied because it was looked at
-    ran, told_at = 0, time.monotonic()
-
-    def came(row: Row, outcome: Outcome) -> None:
-        nonlocal ran, told_at
-        ran += 1
-        if outcome.broken:
-            tell(f"{row.database}: {outcome.plan} ({outcome.where})\n{outcome.broken}")
-        if time.monotonic() - told_at >= TELL_SECONDS:
-            told_at = time.monotonic()
-            tell(f"{share.database} {share.number + 1}/{share.of}: {ran:,} trials")
-
-    return made(share, came, parts)
-
-
-def _spread(table: Table, shares: Sequence[Share], cores: int, tell: Told, parts: Parts) -> None:
+def _spread(table: Table, shares: Sequence[Share], tell: Told, parts: Parts, results: Results | None) -> None:
     context = multiprocessing.get_context("spawn")
     waiting, running = list(shares), dict[Connection, SpawnProcess]()
+    told_at = time.monotonic()
     while waiting or running:
-        while waiting and len(running) < cores:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_share, args=(theirs, waiting.pop(0), parts))
-            process.start()
-            theirs.close()
-            running[ours] = process
-        for pipe in wait(list(running)):
-            assert isinstance(pipe, Connection)
-            try:
-                came = pipe.recv()
-            except EOFError:
-                process = running.pop(pipe)
-                process.join()
-                assert process.exitcode == 0, "a share of the table ended early"
-                continue
-            if isinstance(came, str):
-                tell(came)
-            else:
-                table.add(came)
+        try:
+            while waiting and len(running) < table.cores:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_share, args=(theirs, waiting[0], parts))
+                with ctrl_c_is_ours():
+                    process.start()
+                running[ours] = process
+                waiting.pop(0)
+                theirs.close()
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                try:
+                    told: Trial | Counted = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    process = running.pop(pipe)
+                    process.join()
+                    assert process.exitcode == 0, "a share of the table ended early"
+                    continue
+                _note(table, told, tell, results)
+            if time.monotonic() - told_at >= TELL_SECONDS:
+                told_at = time.monotonic()
+                tell(f"{table.ran_now:,} trials, {len(table.broken)} broke a law")
+        except KeyboardInterrupt:
+            waiting.clear()
+            for pipe in running:
+                with contextlib.suppress(OSError):  # it has come to its end by itself
+                    pipe.send("stop")
+
+
+def _note(table: Table, told: Trial | Counted, tell: Told, results: Results | None) -> None:
+    table.note(told)
+    if results is not None and (isinstance(told, Counted) or told.kind):
+        results.keep(told)
+    if isinstance(told, Trial):
+        table.ran_now += 1
+        if told.broken:
+            tell(f"{told.database}: {told.plan} ({told.where})\n{told.broken}")
 
 
 def _share(pipe: Connection, share: Share, parts: Parts) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe.send(_alone(share, pipe.send, parts))
+    counted: set[str] = set()
+
+    def came(row: Row, trial: Trial) -> bool:
+        if row.handler not in counted:
+            counted.add(row.handler)
+            pipe.send(row.counted)
+            gc.collect()
+            gc.freeze()  # what is forked again and again is not to be copied because it was looked at
+        pipe.send(trial)
+        return not (pipe.poll() and pipe.recv())
+
+    made(share, came, parts)
     pipe.close()

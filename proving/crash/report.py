@@ -43,11 +43,12 @@ def page(table: Table) -> str:
         f"- {_rate(table)}",
         f"- {verdict(table)}",
         "",
-        "Killed: at every executed line and every edge, each with and without another callback. Lost: answers of the",
-        "database, alone and in pairs. *k of n* are the trials that struck of those there are.",
+        "Lines: of the distinct lines of tulbur that a handler executes, those at which it was killed. Killed: trials",
+        "that struck, of those there are: at lines and at every edge, each with and without another callback. Lost:",
+        "answers of the database, alone and in pairs.",
         "",
-        "| handler | database | killed | killed twice | lost | not reached | laws broken |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| handler | database | lines | killed | killed twice | lost | not reached | laws broken |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
         *(_line(row) for row in table.rows.values()),
         "",
         "| fault | struck |",
@@ -62,14 +63,18 @@ def _told(row: Row) -> str:
     missed = f", {row.missed:,} not reached" if row.missed else ""
     broken = f", {len(row.broken):,} BROKE A LAW" if row.broken else ""
     return (
-        f"{row.handler} × {row.database}: killed {kills}, twice {_of(row, SECOND)}; "
+        f"{row.handler} × {row.database}: lines {_lines(row)}; killed {kills}, twice {_of(row, SECOND)}; "
         f"answers lost {losses}{missed}{broken}"
     )
 
 
 def _line(row: Row) -> str:
-    cells = (row.handler, row.database, _of(row, *KILLS), _of(row, SECOND), _of(row, *_LOSSES))
+    cells = (row.handler, row.database, _lines(row), _of(row, *KILLS), _of(row, SECOND), _of(row, *_LOSSES))
     return f"| {' | '.join(cells)} | {row.missed:,} | {len(row.broken):,} |"
+
+
+def _lines(row: Row) -> str:
+    return f"{len(row.lines_struck):,} of {len(row.lines):,}"
 
 
 def _of(row: Row, *kinds: str) -> str:
@@ -83,5 +88,6 @@ def _struck(table: Table) -> list[tuple[str, int]]:
 
 
 def _rate(table: Table) -> str:
-    each = table.ran / max(table.seconds, 0.001)
-    return f"{table.ran:,} trials in {table.seconds:.0f} s on {table.cores} cores, {each:.1f} a second"
+    each = table.ran_now / max(table.seconds, 0.001)
+    before = f" after {table.ran_before:,} in earlier runs" if table.ran_before else ""
+    return f"{table.ran_now:,} trials in {table.seconds:.0f} s on {table.cores} cores, {each:.1f} a second{before}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tulbur.core.session import SECOND, Micros
 
@@ -16,9 +16,9 @@ class Edge(StrEnum):
     LINE = "killed at a line"
     BEFORE_STATEMENT = "killed before a statement to the database"
     AFTER_STATEMENT = "killed after a statement to the database"
-    BEFORE_REQUEST = "killed before a request to QPay"
-    SENT_REQUEST = "killed with a request to QPay under way"
-    AFTER_REQUEST = "killed after a request to QPay"
+    BEFORE_REQUEST = "killed before a request to QPay or a shop"
+    SENT_REQUEST = "killed with a request to QPay or a shop under way"
+    AFTER_REQUEST = "killed after a request to QPay or a shop"
     END = "killed after the last line"
     LOST_COMMIT = "commit executed, answer lost"
     LOST_CALL = "store call executed, answer lost"
@@ -27,6 +27,18 @@ class Edge(StrEnum):
 KILLS: Final = tuple(Edge)[:7]
 LOSSES: Final = (Edge.LOST_COMMIT, Edge.LOST_CALL)
 EDGES: Final[Sequence[Edge]] = tuple(Edge)
+
+
+class Point(NamedTuple):
+    """The `number`-th time that this edge is reached; with a `spot` (`core/steps.py:54`), that this very line is."""
+
+    edge: Edge
+    number: int
+    spot: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.edge.name, self.spot, str(self.number))))
+
 
 _NOW, _IDS, _PROMISED, _STRUCK, _COUNTS = range(5)
 _CELLS: Final = _COUNTS + len(EDGES)
@@ -40,6 +52,13 @@ class Shared:
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, _TEXT + _LONGEST_TEXT)
         self._cells = memoryview(self._page).cast("b")[:_TEXT].cast("q")
+
+    def kept(self) -> tuple[int, int]:
+        """The time, and how many ids there were."""
+        return self._cells[_NOW], self._cells[_IDS]
+
+    def put_back(self, kept: tuple[int, int]) -> None:
+        self._cells[_NOW], self._cells[_IDS] = kept
 
     def clock(self) -> Micros:
         return self._cells[_NOW]

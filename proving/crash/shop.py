@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, cast
 
-from proving.crash.bank import Line
-from proving.crash.databases import Place
+from proving.crash.bank import Line, Pipe
+from proving.crash.databases import Kept, Place
+from proving.crash.neighbours import OldRedis
 from proving.crash.shared import Shared
 from proving.crash.strikes import Losing, Striker
 from proving.qpay import Bill
 from proving.world import KEYS, LINKS, SILENT
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.orders import Item
+from tulbur.core.rules import Rules
 from tulbur.core.session import Session
 from tulbur.errors import StoreUnavailable, TulburError
 from tulbur.payments import OpenRequest, Payments
@@ -43,6 +45,14 @@ class Parts:
 SOUND: Final = Parts()
 
 
+class Setting(Enum):
+    """What tulbur is set to, where that is not what a new deployment has."""
+
+    PLAIN = auto()
+    LATE_IS_REVIEWED = auto()
+    OLD_SHOP_IS_FOLLOWED = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What was prepared for one trial; `user_id` is nobody else's, `before` counts the orders and events there were."""
@@ -52,6 +62,7 @@ class Case:
     session_id: str = ""
     payment_id: str = ""
     spool: str = ""
+    setting: Setting = Setting.PLAIN
 
 
 class Shop:
@@ -108,38 +119,53 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    pipe: Connection, shared: Shared, place: Place, striker: Striker, case: Case | None, parts: Parts
+    pipe: Pipe,
+    striker: Striker,
+    place: Place,
+    case: Case,
+    parts: Parts,
+    *,
+    cache: MemoryBackend | None = None,
+    running: Kept | None = None,
 ) -> AsyncIterator[Shop]:
-    """A process that has just started."""
-    striker.listen()
-    line = Line(pipe, striker)
-    own = place.store(striker)
+    """A process that has just started, or where a store is `running` one that has been there; `cache`: its memory."""
+    shared, line = striker.shared, Line(pipe, striker)
+    own = running or place.store(striker)
+    own.striker = striker
     losing = Losing(own, striker)
     store = cast("Store", parts.store(losing) if parts.store else losing)
     spool = _spool(case)
     desk = Desk(
         store=store,
-        cache=SessionCache(MemoryBackend(shared.clock), KEYS, shared.clock, timeout_seconds=10),
+        cache=SessionCache(cache or MemoryBackend(shared.clock), KEYS, shared.clock, timeout_seconds=10),
         provider=cast("Provider", line),
         links=LINKS,
         sink=SILENT,
         clock=shared.clock,
         new_id=shared.new_id,
         spool=spool,
+        old_shop=OldRedis(line) if case.setting is Setting.OLD_SHOP_IS_FOLLOWED else None,
+        rules=Rules(review_late=case.setting is Setting.LATE_IS_REVIEWED),
     )
-    await store.start()
+    if running is None:
+        await own.start()
     if spool is not None:
         await spool.start()
     made = Shop(shared, line, desk, parts, place.threads(own))
-    yield made
-    await made.payments.stop()
-    if spool is not None:
-        await spool.stop()
-    await store.stop()
+    try:
+        yield made
+        await made.payments.stop()
+    finally:
+        if spool is not None:
+            await spool.stop()
+        if running is None:
+            await own.stop()
+        for thread in made.threads:
+            thread.shutdown()
 
 
-def _spool(case: Case | None) -> Spool | None:
-    return FileSpool(Path(case.spool), KEYS) if case and case.spool else None
+def _spool(case: Case) -> Spool | None:
+    return FileSpool(Path(case.spool), KEYS) if case.spool else None
 
 
 async def ended(act: Awaitable[object]) -> bool:

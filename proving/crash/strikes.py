@@ -7,18 +7,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
+from types import CodeType, FrameType
+from typing import Any, Final, TypeAlias
 
 from pymongo import monitoring
 from sqlalchemy import Engine, event
 
 import tulbur
-from proving.crash.shared import EDGES, LOSSES, Edge, Shared
+from proving.crash.shared import EDGES, LOSSES, Edge, Point, Shared
 from tulbur.errors import CommitUnknown, StoreUnavailable
 
 HOME: Final = str(Path(tulbur.__file__).parent) + os.sep
@@ -28,34 +29,40 @@ _LINE: Final = EDGES.index(Edge.LINE)
 
 
 class Striker:
-    """Of one process. `at` names the points: an edge, and which one of its kind since `armed`."""
+    """Of one process, which is struck `at` these points, counted from when it is `armed`.
 
-    def __init__(self, shared: Shared, at: frozenset[tuple[Edge, int]] = frozenset(), *, lines: bool = True) -> None:
+    Tracing costs more than all else, so lines are traced only as far as the points need it; `counting` traces them all
+    and notes in `spots` how often each was executed.
+    """
+
+    def __init__(self, shared: Shared, at: Collection[Point] = (), *, counting: bool = False) -> None:
         self.shared = shared
-        self._at = at
-        self._lines = lines
-        self._at_line = next((number for edge, number in at if edge is Edge.LINE), 0)
+        self.spots: Counter[str] = Counter()
+        self._at = {(point.edge, point.number) for point in at if point.edge is not Edge.LINE}
+        self._line = next((point for point in at if point.edge is Edge.LINE), None)
+        self._counting = counting
         self._on = False
 
     def listen(self) -> None:
-        """Before the process opens its database; threads begun from here on are heard too."""
+        """Before the process opens its database; for the rest of its life."""
         event.listen(Engine, "before_cursor_execute", self._before_statement)
         event.listen(Engine, "after_cursor_execute", self._after_statement)
         monitoring.register(_Commands(self))
 
     @contextmanager
     def armed(self, threads: Sequence[Executor] = ()) -> Iterator[None]:
-        """From here on it counts; `threads` are those that run tulbur's code already."""
+        """Within, it counts; `threads` are those that run tulbur's code already."""
         self.shared.begin()
-        if self._lines:
-            threading.settrace(self._called)
-            for thread in threads:
-                thread.submit(sys.settrace, self._called).result()
-            sys.settrace(self._called)
+        tracer = self._tracer()
+        if tracer is not None:
+            _trace(tracer, threads)
         self._on = True
-        yield
-        self._on = False
-        sys.settrace(None)
+        try:
+            yield
+        finally:
+            self._on = False
+            if tracer is not None:
+                _trace(None, threads)
 
     def reach(self, edge: Edge, what: str) -> bool:
         """Being at an edge; a kill does not return. True when the answer is to be lost."""
@@ -72,14 +79,23 @@ class Striker:
 
     # --- lines
 
-    def _called(self, frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
-        return self._traced if frame.f_code.co_filename.startswith(HOME) else None
+    def _tracer(self) -> Tracer | None:
+        if self._line is None:
+            return _within_tulbur(self._note) if self._counting else None
+        if self._line.spot:
+            return _at_spot(self._line.spot, self._count)
+        return _within_tulbur(self._count)
 
-    def _traced(self, frame: FrameType, event_: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
-        if event_ == "line" and self._on and self.shared.count(_LINE) == self._at_line:
-            self.shared.strike(f"{frame.f_code.co_filename.removeprefix(HOME)}:{frame.f_lineno}")
+    def _note(self, frame: FrameType) -> None:
+        if self._on:
+            self.shared.count(_LINE)
+            self.spots[_spot(frame)] += 1
+
+    def _count(self, frame: FrameType) -> None:
+        assert self._line is not None
+        if self._on and self.shared.count(_LINE) == self._line.number:
+            self.shared.strike(_spot(frame))
             _die()
-        return self._traced
 
     # --- statements
 
@@ -128,6 +144,56 @@ class Losing:
 
 MAYBE: Final = frozenset({"add", "commit"})
 """Store calls whose outcome may be reported as unknown; of the others a caller only hears that they failed."""
+
+
+Tracer: TypeAlias = Callable[[FrameType, str, object], Any]
+
+
+def _trace(tracer: Tracer | None, threads: Sequence[Executor]) -> None:
+    threading.settrace(tracer)
+    for thread in threads:
+        thread.submit(sys.settrace, tracer).result()
+    sys.settrace(tracer)
+
+
+def _within_tulbur(executed: Callable[[FrameType], None]) -> Tracer:
+    """Calls `executed` at each line of tulbur's."""
+
+    def line(frame: FrameType, event_: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
+        if event_ == "line":
+            executed(frame)
+        return line
+
+    def called(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
+        return line if frame.f_code.co_filename.startswith(HOME) else None
+
+    return called
+
+
+def _at_spot(spot: str, executed: Callable[[FrameType], None]) -> Tracer:
+    """Calls `executed` at one line only; functions without it are not traced."""
+    name, _, number = spot.rpartition(":")
+    path, at = HOME + name, int(number)
+    known: dict[int, tuple[CodeType, bool]] = {}
+
+    def line(frame: FrameType, event_: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
+        if event_ == "line" and frame.f_lineno == at:
+            executed(frame)
+        return line
+
+    def called(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
+        code = frame.f_code
+        if code.co_filename != path:
+            return None
+        if id(code) not in known:  # kept with it, so that nothing else gets its id
+            known[id(code)] = code, any(number == at for _, _, number in code.co_lines())
+        return line if known[id(code)][1] else None
+
+    return called
+
+
+def _spot(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename.removeprefix(HOME)}:{frame.f_lineno}"
 
 
 def _first_words(statement: str) -> str:

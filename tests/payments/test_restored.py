@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.payments.killing import Shop
 from tests.payments.world import Clock
 
+from proving.killing import Shop
 from proving.qpay import SmallQPay
 from tulbur.core.session import Micros, Reason, Session, Status
 from tulbur.payments.certifying import number_before

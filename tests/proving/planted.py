@@ -13,7 +13,7 @@ from tulbur.core import steps
 from tulbur.core.session import Reason, Session
 from tulbur.errors import CommitUnknown
 from tulbur.payments import Payments
-from tulbur.ports import CommitResult, Committed, NumberedEvent, Spooled
+from tulbur.ports import CommitResult, Committed, NumberedEvent, Spooled, SweepRun
 from tulbur.worker import Replayer
 
 
@@ -80,6 +80,11 @@ class AddedAgainUnderAnotherName(Around):
             await self._store.add(replace(session, id=other, idempotency_key=None, news=news, attempts=attempts))
 
 
+class SweptBeforeItIsDone(Around):
+    async def sweep_put(self, run: SweepRun) -> None:
+        await self._store.sweep_put(replace(run, complete=True))
+
+
 class SpoolFileGoesFirst(Replayer):
     async def _replay(self, one: Spooled) -> bool:
         await self._spool.done(one.name)
@@ -116,6 +121,12 @@ PLANTED: dict[str, tuple[str, Parts, str, str]] = {
         Parts(store=AddedAgainUnderAnotherName),
         Edge.LOST_CALL,
         "one session for one key",
+    ),
+    "a sweep that is on record before it saw anything": (
+        "sweep",
+        Parts(store=SweptBeforeItIsDone),
+        Edge.BEFORE_REQUEST,
+        "the sweep never comes to its end",
     ),
     "a spool file that goes before its callback is stored": (
         "spool replay",
