@@ -16,6 +16,7 @@ from typing import Final
 
 from proving.faults import Fault, Told, nobody
 from proving.schedules import Recipe, listening, run
+from proving.uses import Deed
 
 CHUNK: Final = 25
 """Seeds handed to a core at once."""
@@ -23,7 +24,7 @@ CHUNK: Final = 25
 
 @dataclass
 class Many:
-    """What came of many runs. `silent` are listed faults that never struck: what was not tried is not proven."""
+    """What came of many runs. `silent` are faults and deeds that never were: what was not tried is not proven."""
 
     start: int
     asked: int
@@ -34,13 +35,15 @@ class Many:
     seconds: float = 0.0
     counts: Counter[Fault] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    deeds: Counter[Deed] = field(default_factory=Counter)
     failed: dict[int, str] = field(default_factory=dict)
     commits: int = 0
     steps: int = 0
 
     @property
-    def silent(self) -> list[Fault]:
-        return [fault for fault in Fault if not self.counts[fault]]
+    def silent(self) -> list[Fault | Deed]:
+        faults = [fault for fault in Fault if not self.counts[fault]]
+        return [*faults, *(deed for deed in Deed if not self.deeds[deed])]
 
     @property
     def bound(self) -> float:
@@ -51,6 +54,7 @@ class Many:
         self.ran += part.ran
         self.counts.update(part.counts)
         self.outcomes.update(part.outcomes)
+        self.deeds.update(part.deeds)
         self.failed.update(part.failed)
         self.commits += part.commits
         self.steps += part.steps
@@ -118,6 +122,7 @@ def run_chunk(seeds: range) -> Many:
             part.ran += 1
             part.counts.update(verdict.counts)
             part.outcomes.update(verdict.outcomes)
+            part.deeds.update(verdict.deeds)
             part.commits += verdict.commits
             part.steps += verdict.steps
             if verdict.broken:

@@ -15,8 +15,8 @@ from proving.crash.bank import Line
 from proving.crash.databases import Place
 from proving.crash.shared import Shared
 from proving.crash.strikes import Losing, Striker
+from proving.host import KEYS, LINKS, SILENT
 from proving.qpay import Bill
-from proving.world import KEYS, LINKS, SILENT
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.orders import Item
 from tulbur.core.session import Session
