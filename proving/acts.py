@@ -189,7 +189,7 @@ ACTS: Final[tuple[tuple[float, int, Act, Use | None], ...]] = (
     (1.0, 1, floods, None),
     (0.5, 1, loses, None),
     (0.5, 1, strays, None),
-    (0.8, 2, _person(people.gives_back), Use.REFUNDS),
+    (0.9, 3, _person(people.gives_back), Use.REFUNDS),
     (0.8, 2, _person(people.decides), Use.REVIEWS),
     (0.7, 2, _person(people.assigns), Use.STRAYS),
     (0.3, 1, _operator(people.sweeps), Use.SWEEPS),

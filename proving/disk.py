@@ -56,12 +56,12 @@ class Disk:
         """The callbacks that lie there, the first to arrive first."""
         if not self.folder.is_dir():
             return []
-        names = sorted(entry.name for entry in os.scandir(self.folder) if NAME.fullmatch(entry.name))
+        names = sorted(path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name))
         opened = (self._seal.opened(name, files.read(self.folder / name)) for name in names)
         return [one for one in opened if one is not None]
 
     def is_empty(self) -> bool:
-        return not self.folder.is_dir() or not any(NAME.fullmatch(entry.name) for entry in os.scandir(self.folder))
+        return not self.folder.is_dir() or not any(NAME.fullmatch(path.name) for path in self.folder.iterdir())
 
     def _do(self, future: asyncio.Future[Any], work: Callable[[], Any], fails: bool) -> None:
         try:

@@ -89,7 +89,7 @@ def _is_of(session: Session, invoice_id: str) -> bool:
 
 async def help_out(w: World, checkouts: Sequence[Checkout]) -> None:
     """What waits for a person or the daily list of payments: each is looked at once, and lost callbacks come."""
-    shown_at = max(w.sight.from_.values(), default=0)
+    shown_at = max((*w.sight.from_.values(), *w.sight.refunds_from.values()), default=0)
     await asyncio.sleep(max(shown_at - w.clock(), 0) / SECOND)
     for c in checkouts:
         session = w.oracle.stored(str(c.session_id))

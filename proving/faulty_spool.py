@@ -39,7 +39,7 @@ class JudgedSpool(FileSpool):
 
     async def done(self, name: str) -> bool:
         await self._host.may_go_on()
-        one = self._known.pop(name)
+        one = self._known[name]
         self._oracle.replayed(one.session_id, one.payment_id)
         gone = await super().done(name)
         if gone:

@@ -23,6 +23,9 @@ from tulbur.ports import Disposition, ListedPayment, PaymentQuery, SessionQuery,
 
 MOST_TRIES: Final = 40
 LONGEST_WAIT_SECONDS: Final = 20.0
+LONGEST_PAUSE_SECONDS: Final = 900.0
+"""Between asking and paying, and between paying and saying so; all of it well within the hour that others wait."""
+
 MOST_ROUNDS: Final = 30
 HOUR: Final = 3600
 
@@ -53,7 +56,13 @@ async def gives_back(w: World, session_id: str) -> None:
     p = w.rng.choice(received)
     two = w.faults.fires(Fault.TWO_REFUND)
     part = w.rng.randrange(100, p.amount, 100) if w.rng.random() < 0.3 and p.amount > 100 else None
-    await asyncio.gather(*(give_back(w, session_id, p.id, part) for _ in range(2 if two else 1)))
+    starts = [0.0, w.rng.uniform(0, LONGEST_PAUSE_SECONDS)] if two else [0.0]
+    await asyncio.gather(*(_later(seconds, give_back(w, session_id, p.id, part)) for seconds in starts))
+
+
+async def _later(seconds: float, act: Coroutine[Any, Any, None]) -> None:
+    await asyncio.sleep(seconds)
+    await act
 
 
 async def give_back(w: World, session_id: str, payment_id: str, amount: int | None = None) -> None:
@@ -65,7 +74,7 @@ async def give_back(w: World, session_id: str, payment_id: str, amount: int | No
     await insists(
         w, lambda ps: refunding.refund(ps.desk, session_id, payment_id, amount=amount, note="буцаалт", by=by, key=key)
     )
-    await asyncio.sleep(w.rng.uniform(1, 300))
+    await asyncio.sleep(w.rng.uniform(1, LONGEST_PAUSE_SECONDS))
     p = w.oracle.stored(session_id).payment(payment_id)
     if p is None or not _is_mine(p, by):
         return
@@ -74,6 +83,7 @@ async def give_back(w: World, session_id: str, payment_id: str, amount: int | No
         w.oracle.books.pays(payment_id, p.refund.amount)
     reference = f"transfer {w.new_id()[-6:]}"
     w.tell(f"{by} pays {p.refund.amount} of {payment_id} back by hand: {reference}")
+    await asyncio.sleep(w.rng.uniform(1, LONGEST_PAUSE_SECONDS))
     await insists(w, lambda ps: refunding.refund(ps.desk, session_id, payment_id, reference=reference, by=by))
 
 

@@ -327,6 +327,20 @@ def test_what_is_held_beside_an_open_refund_is_not_called_decided() -> None:
         declined(story)
 
 
+def test_what_is_still_due_back_keeps_its_name_when_the_other_payment_went_back_first() -> None:
+    """Schedules, seed 301018: of two payments one was to go back; the other did, and no name was left for the money."""
+    story = started()
+    story.asked(Reason.CALLBACK)
+    story.answered(seen("p", 100), seen("q", 100))
+    assert story.session.exceptions == {ExceptionName.PAID_TWICE}
+    declined(story)
+    closed(requested(story, "p"), "p")
+    assert money(story.session, "q")["refund_due"] == 100
+    assert story.session.exceptions == {ExceptionName.PAID_TWICE}
+    closed(requested(story, "q"), "q", ref="R2")
+    assert not story.session.exceptions
+
+
 def test_a_request_is_known_by_its_key_until_the_end() -> None:
     story = started().hinted("p").asked().answered(seen("p", 100))
     story.step(lambda s: refunding.refund_requested(s, "p", None, by="bold", note="", now=story.now, key="k:1"))
