@@ -352,3 +352,15 @@ def test_a_request_is_known_by_its_key_until_the_end() -> None:
     assert [r.state for r in story.session.payments[0].refunds] == [RefundState.DONE]
     with pytest.raises(IdempotencyMismatch):
         refunding.refund_requested(story.session, "p", None, by="bold", note="", now=story.now, key="k:2")
+
+
+def test_short_money_of_a_half_answered_look_is_named_when_its_session_is_cancelled() -> None:
+    """Schedules, seed 400637: found by its id alone, it was due back after cancelling, and no exception told why."""
+    story = started()
+    story.asked(Reason.CALLBACK)
+    half = replace(answer(seen("p", 50)), complete=False)
+    story.step(lambda s: settling.after_answer(s, half, story.now))
+    assert not story.session.exceptions, "the rest may be on an invoice that was not answered"
+    story.step(lambda s: steps.cancelled(s, story.now))
+    assert money(story.session) == {"refund_due": 50}
+    assert story.session.exceptions == {ExceptionName.UNDERPAID}
