@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from proving import people
+from proving.callbacks import bills, call_back, called_back, named_session
 from proving.faults import Fault
+from proving.host import LINKS
 from proving.payers import PAYERS, Checkout, in_time, pays
 from proving.qpay import Bill
+from proving.uses import Use
 from proving.world import Gone, World
 from tulbur.core.orders import Item
 from tulbur.core.schedule import MOST_HINTS
@@ -17,10 +20,11 @@ from tulbur.core.session import SECOND, Reason, Session
 from tulbur.errors import ProviderError, TulburError
 from tulbur.payments import OpenRequest, Payments
 
+Act: TypeAlias = Callable[[World, Checkout], Awaitable[None]]
+
 MOST_OPENINGS: Final = 8
-MOST_DELIVERIES: Final = 8
-QPAY_RETRIES_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
-NINETY_DAYS: Final = 90 * 86_400
+CARDS: Final = 0.4
+"""Share of the payments that are made by card, which QPay can give back."""
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
@@ -62,60 +66,20 @@ async def paid(w: World, c: Checkout, bill: Bill, amount: int, currency: str, *,
     """Money reaches QPay, which shows it now or later and calls, perhaps."""
     if any(p.invoice_id != bill.id for other in bills(w, c) for p in other.payments):
         w.faults.count(Fault.PAID_TWO)
-    payment_id = w.qpay.pay(bill.id, amount, currency=currency, crossing=bill.cancelled)
+    method = "CARD" if w.rng.random() < CARDS else "P2P"
+    payment_id = w.qpay.pay(bill.id, amount, currency=currency, method=method, crossing=bill.cancelled)
     w.tell(f"{c.session_id} {payment_id} {amount} {currency} on {bill.id}")
     from_ = w.clock()
     if w.faults.fires(Fault.QPAY_LATE_SIGHT):
         from_ += int(w.rng.choice((5, 60, 3600)) * w.rng.random() * SECOND)
     w.sight.from_[payment_id] = from_
-    refund = _refund(w, bill, payment_id) if w.faults.fires(Fault.QPAY_REFUNDED) else None
-    await asyncio.gather(_called_back(w, c, payment_id, surely=surely), *([refund] if refund else []))
+    refund = _refund(w, payment_id) if w.faults.fires(Fault.QPAY_REFUNDED) else None
+    await asyncio.gather(called_back(w, c, payment_id, surely=surely), *([refund] if refund else []))
 
 
-async def _refund(w: World, bill: Bill, payment_id: str) -> None:
+async def _refund(w: World, payment_id: str) -> None:
     await asyncio.sleep(w.rng.uniform(0, 3600))
-    bill.payments = [replace(p, status="REFUNDED") if p.id == payment_id else p for p in bill.payments]
-
-
-# --- QPay's callbacks ----------------------------------------------------------------------------------------------
-
-
-async def _called_back(w: World, c: Checkout, payment_id: str, *, surely: bool) -> None:
-    if not surely and w.faults.fires(Fault.CALLBACK_LOST):
-        return
-    delay = w.rng.uniform(0, 2)
-    if w.faults.fires(Fault.CALLBACK_LATE):
-        delay = w.rng.uniform(60, 7200)
-    if w.faults.fires(Fault.CALLBACK_AGED):
-        delay = NINETY_DAYS
-    named = "" if not surely and w.faults.fires(Fault.CALLBACK_NAMELESS) else payment_id
-    copies = w.rng.randrange(2, 6) if w.faults.fires(Fault.CALLBACK_AT_ONCE) else 1
-    await asyncio.sleep(delay)
-    await asyncio.gather(*(deliver(w, c, named) for _ in range(copies)))
-    if w.faults.fires(Fault.CALLBACK_TWICE):
-        await asyncio.sleep(w.rng.uniform(0, 600))
-        await deliver(w, c, named)
-
-
-async def deliver(w: World, c: Checkout, payment_id: str) -> bool:
-    """Call until SUCCESS is heard, a bounded number of times."""
-    for seconds in (*QPAY_RETRIES_SECONDS, 0):
-        session_id = c.session_id or named_session(w, c)
-        if session_id is not None and await call_back(w, session_id, payment_id):
-            return True
-        await asyncio.sleep(seconds)
-    return False
-
-
-async def call_back(w: World, session_id: str, payment_id: str) -> bool:
-    """One callback; True when it was answered SUCCESS."""
-    try:
-        outcome = await w.ask(lambda payments: payments.callback(session_id, payment_id))
-    except (Gone, TulburError):
-        return False
-    w.tell(f"{session_id} callback {payment_id!r}: {outcome}")
-    w.oracle.answered(session_id, payment_id)
-    return True
+    await people.refunds_at_portal(w, payment_id)
 
 
 # --- shops, payers' pages, operators ---------------------------------------------------------------------------------
@@ -175,19 +139,68 @@ async def confuses(w: World, c: Checkout) -> None:
         await call_back(w, str(c.session_id), w.rng.choice(others))
 
 
-Act: TypeAlias = Callable[[World, Checkout], Awaitable[None]]
+async def loses(w: World, c: Checkout) -> None:
+    """Money on an invoice of ours whose session is not stored, as after a restore; QPay calls."""
+    if w.faults.fires(Fault.QPAY_ORPHAN):
+        lost = w.new_id()
+        bill = w.qpay.bill(LINKS.sender_invoice_no(lost), c.amount, LINKS.callback_url(lost))
+        payment_id = w.qpay.pay(bill.id, c.amount)
+        if w.rng.random() < 0.7:
+            await _call_back_lost(w, lost, payment_id)
 
-ACTS: Final[tuple[tuple[float, int, Act], ...]] = (
-    (0.5, 3, looks),
-    (0.4, 2, reads),
-    (0.2, 1, reopens),
-    (0.2, 2, cancels),
-    (0.1, 1, examines),
-    (0.6, 2, forges),
-    (0.6, 1, confuses),
-    (1.0, 1, floods),
+
+async def _call_back_lost(w: World, lost: str, payment_id: str) -> None:
+    outcome = await people.insists(w, lambda payments: payments.callback(lost, payment_id))
+    if isinstance(outcome, str):
+        w.oracle.answered(lost, payment_id)
+
+
+async def strays(w: World, c: Checkout) -> None:
+    """Money on an invoice that another system made under the same login; perhaps a callback of ours names it."""
+    if w.faults.fires(Fault.QPAY_FOREIGN):
+        bill = w.qpay.bill(f"SHOP-{w.new_id()}", c.amount, "")
+        payment_id = w.qpay.pay(bill.id, c.amount)
+        if w.rng.random() < 0.3:
+            await call_back(w, str(c.session_id), payment_id)
+
+
+def _person(does: Callable[[World, str], Awaitable[None]]) -> Act:
+    async def act(w: World, c: Checkout) -> None:
+        await does(w, str(c.session_id))
+
+    return act
+
+
+def _operator(does: Callable[[World], Awaitable[object]]) -> Act:
+    async def act(w: World, _c: Checkout) -> None:
+        await does(w)
+
+    return act
+
+
+ACTS: Final[tuple[tuple[float, int, Act, Use | None], ...]] = (
+    (0.5, 3, looks, None),
+    (0.4, 2, reads, None),
+    (0.2, 1, reopens, None),
+    (0.2, 2, cancels, None),
+    (0.1, 1, examines, None),
+    (0.6, 2, forges, None),
+    (0.6, 1, confuses, None),
+    (1.0, 1, floods, None),
+    (0.5, 1, loses, None),
+    (0.5, 1, strays, None),
+    (0.9, 3, _person(people.gives_back), Use.REFUNDS),
+    (0.8, 2, _person(people.decides), Use.REVIEWS),
+    (0.7, 2, _person(people.assigns), Use.STRAYS),
+    (0.3, 1, _operator(people.sweeps), Use.SWEEPS),
+    (0.4, 1, _operator(people.proves), Use.BOOKS),
+    (0.5, 2, _operator(people.cleans), Use.CLEANING),
+    (0.2, 1, _operator(lambda w: people.replays(w, parked_only=w.rng.random() < 0.5)), Use.WEBHOOK),
 )
-"""What else happens to a checkout: how often it does at all, how many times at most, and the act."""
+"""What else happens to a checkout: how often at all, how many times at most, the act, and what it is part of."""
+
+AFTERWARDS: Final = frozenset({Use.REFUNDS, Use.REVIEWS, Use.STRAYS, Use.SWEEPS, Use.BOOKS, Use.CLEANING})
+"""What mostly happens when the payer is done."""
 
 
 async def story(w: World, c: Checkout) -> None:
@@ -199,13 +212,19 @@ async def story(w: World, c: Checkout) -> None:
     if c.session_id is None:
         return
     others: list[Coroutine[Any, Any, None]] = [
-        _at(w, c, act) for odds, most, act in ACTS if w.rng.random() < odds for _ in range(w.rng.randrange(1, most + 1))
+        _at(w, c, act, use)
+        for odds, most, act, use in ACTS
+        if (use is None or use in w.uses) and w.rng.random() < odds
+        for _ in range(w.rng.randrange(1, most + 1))
     ]
     await asyncio.gather(payer(w, c), unseen(w, c), *others)
 
 
-async def _at(w: World, c: Checkout, act: Act) -> None:
-    await asyncio.sleep(w.rng.uniform(0, c.seconds * 1.1))
+async def _at(w: World, c: Checkout, act: Act, use: Use | None) -> None:
+    seconds = c.seconds * 1.1
+    if use in AFTERWARDS and w.rng.random() < 0.7:
+        seconds += 4 * people.HOUR
+    await asyncio.sleep(w.rng.uniform(0, seconds))
     await act(w, c)
 
 
@@ -222,19 +241,6 @@ def _shown(w: World, c: Checkout, session: Session) -> None:
     c.session_id = session.id
     if session.payable is not None and session.payable.id not in c.shown:
         c.shown.append(str(session.payable.id))
-
-
-def named_session(w: World, c: Checkout) -> str | None:
-    """The session stored under the shop's key, whether anybody was told of it or not."""
-    return w.data.keys.get((c.request.scope, str(c.request.idempotency_key)))
-
-
-def bills(w: World, c: Checkout) -> list[Bill]:
-    """The invoices QPay has made for it."""
-    if c.session_id is None:
-        return []
-    ours = {attempt.sender_invoice_no for attempt in w.oracle.stored(c.session_id).attempts}
-    return [bill for bill in w.qpay.bills.values() if bill.request.sender_invoice_no in ours]
 
 
 def checkout(w: World, number: int) -> Checkout:

@@ -64,6 +64,21 @@ class Fault(StrEnum):
     PAID_UNSEEN = "payer: pays an invoice whose answer was lost"
     PAID_TWO = "payer: pays two invoices"
     NEVER_PAID = "payer: never pays"
+    QPAY_REFUND_UNSEEN = "qpay: a refund shows only later"
+    QPAY_FOREIGN = "qpay: money on somebody else's invoice"
+    QPAY_ORPHAN = "qpay: money on an invoice whose session is lost"
+    LIST_CUT = "list: a page is cut short"
+    LIST_MOVED = "list: rows move between two pages"
+    LIST_UNREADABLE = "list: a row cannot be read"
+    SPOOL_FAILED = "spool: the disk fails"
+    SPOOL_SLOW = "spool: written after it was given up"
+    SHOP_REFUSED = "shop: refuses an event"
+    SHOP_SILENT = "shop: not received, no answer"
+    SHOP_LOST = "shop: received, answer lost"
+    SHOP_SLOW = "shop: slow"
+    SHOP_AWAY = "shop: away for a day or two"
+    TWO_REFUND = "people: two give the same money back"
+    TWO_REVIEW = "people: two decide about the same money"
 
 
 NATURAL: Final = frozenset({Fault.STORE_RACE, Fault.PAID_TWO})
@@ -86,6 +101,15 @@ HIGHEST: Final[Mapping[Fault, float]] = {
     Fault.PAID_UNSEEN: 0.7,
     Fault.KILLED_IN_FLIGHT: 0.7,
     Fault.PAID_CANCELLED: 0.7,
+    Fault.QPAY_REFUND_UNSEEN: 0.9,
+    Fault.QPAY_FOREIGN: 0.7,
+    Fault.QPAY_ORPHAN: 0.7,
+    Fault.LIST_CUT: 0.5,
+    Fault.LIST_MOVED: 0.5,
+    Fault.SPOOL_SLOW: 0.5,
+    Fault.SHOP_AWAY: 0.3,
+    Fault.TWO_REFUND: 0.9,
+    Fault.TWO_REVIEW: 0.9,
 }
 """The highest odds of one occasion, where they are not `USUAL`."""
 

@@ -18,7 +18,7 @@ from tulbur.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from tulbur.ports import Cancelling, Clock, InvoiceRequest
+from tulbur.ports import Cancelling, Clock, GivingBack, InvoiceRequest, PaymentPage
 from tulbur.qpay.breaker import Breaker
 
 T = TypeVar("T")
@@ -31,11 +31,12 @@ CALL_SECONDS: Final = 15.0
 
 @dataclass
 class Sight:
-    """What QPay shows: from when each payment, and on which invoices it has not told the truth once."""
+    """What QPay shows: from when each payment and each refund, and on which invoices it has not told the truth once."""
 
     from_: dict[str, Micros] = field(default_factory=dict)
     lied: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
+    refunds_from: dict[str, Micros] = field(default_factory=dict)
     away_until: Micros = 0
 
 
@@ -45,7 +46,7 @@ class Line:
     def __init__(self, qpay: SmallQPay, sight: Sight, host: Host, faults: Faults, oracle: Oracle, clock: Clock) -> None:
         self._qpay, self._sight, self._host, self._faults = qpay, sight, host, faults
         self._oracle, self._clock = oracle, clock
-        self._breaker = Breaker(clock)
+        self._breaker, self._list_breaker = Breaker(clock), Breaker(clock)
         self._kinds = faults.among(Fault.QPAY_SILENT, Fault.QPAY_LOST, Fault.QPAY_SLOW, Fault.QPAY_REFUSED)
 
     async def start(self) -> None: ...
@@ -89,6 +90,16 @@ class Line:
         await self._breaker.turn()
         with self._breaker.guard():
             return await self._call(lambda: self._paid(payment_id))
+
+    async def list_payments(self, start: Micros, end: Micros, page: int = 1) -> PaymentPage:
+        await self._list_breaker.turn()
+        with self._list_breaker.guard():
+            return await self._call(lambda: self._listed(start, end, page))
+
+    async def refund_payment(self, payment_id: str, note: str) -> GivingBack:
+        with self._oracle.judging(payment_id):
+            self._oracle.books.asks(payment_id)
+        return await self._call(lambda: self._given_back(payment_id, note))
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
         await self._host.may_go_on()
@@ -154,12 +165,39 @@ class Line:
         return visible
 
     async def _paid(self, payment_id: str) -> SeenPayment | None:
-        payment = await self._qpay.get_payment(payment_id)
-        if payment is None or not self._visible((payment,)) or self._faults.fires(Fault.QPAY_UNPAID_AGAIN):
+        truth = await self._qpay.get_payment(payment_id)
+        payment = next(iter(self._visible((truth,) if truth else ())), None)
+        if payment is None or self._faults.fires(Fault.QPAY_UNPAID_AGAIN):
             return None
         self._oracle.shown(payment.invoice_id, payment)
         return payment
 
+    async def _listed(self, start: Micros, end: Micros, page: int) -> PaymentPage:
+        await asyncio.sleep(0)
+        seconds = range(start // SECOND, end // SECOND + 1)
+        everything = tuple(p for bill in self._qpay.bills.values() for p in bill.payments)
+        rows = [p for p in self._visible(everything) if (p.paid_at or 0) // SECOND in seconds]
+        moved = self._faults.rng.choice((-1, 1)) if page > 1 and self._faults.fires(Fault.LIST_MOVED) else 0
+        listed = self._qpay.page_of(sorted(rows, key=lambda p: (p.paid_at, p.id)), page, moved)
+        if listed.payments and self._faults.fires(Fault.LIST_CUT):
+            cut = self._faults.rng.randrange(len(listed.payments))
+            return replace(listed, payments=listed.payments[:cut], more=False)
+        if listed.payments and self._faults.fires(Fault.LIST_UNREADABLE):
+            return replace(listed, payments=listed.payments[1:], complete=False)
+        return listed
+
+    async def _given_back(self, payment_id: str, note: str) -> GivingBack:
+        answer = await self._qpay.refund_payment(payment_id, note)
+        if answer is GivingBack.ACCEPTED:
+            with self._oracle.judging(payment_id):
+                self._oracle.books.gives_back(payment_id)
+            if self._faults.fires(Fault.QPAY_REFUND_UNSEEN):
+                self._sight.refunds_from[payment_id] = self._clock() + int(self._faults.rng.uniform(1, 7200) * SECOND)
+        return answer
+
     def _visible(self, payments: tuple[SeenPayment, ...]) -> tuple[SeenPayment, ...]:
         now = self._clock()
-        return tuple(p for p in payments if self._sight.from_.get(p.id, 0) <= now)
+        return tuple(self._so_far(p, now) for p in payments if self._sight.from_.get(p.id, 0) <= now)
+
+    def _so_far(self, p: SeenPayment, now: Micros) -> SeenPayment:
+        return replace(p, status="PAID") if self._sight.refunds_from.get(p.id, 0) > now else p

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -18,9 +18,9 @@ from tulbur.errors import (
     StoreUnavailable,
     TulburError,
 )
-from tulbur.ports import Clock, Committed
+from tulbur.ports import Clock, Committed, Replayed, SweepRun, Unmatched
 from tulbur.stores.memory import MemoryData, MemoryStore
-from tulbur.stores.rows import ORDERED_ALREADY, TOLD_ALREADY, Change
+from tulbur.stores.rows import ORDERED_ALREADY, TOLD_ALREADY, Change, EventState
 
 UNKNOWN: Final = ("add", "commit")
 """Calls that may leave a caller not knowing whether they happened."""
@@ -61,6 +61,32 @@ class TrueStore(MemoryStore):
         if stored is not None:
             self._oracle.committed(before, change.after, stored)
         self._written()
+
+    async def events_done(self, owner: str, event_ids: Sequence[str]) -> None:
+        rows = [self.data.events[id_] for id_ in event_ids]
+        mine = [r["id"] for r in rows if r["state"] == EventState.NUMBERED and r["lease_owner"] == owner]
+        self._oracle.ticked_off(mine)
+        await super().events_done(owner, event_ids)
+
+    async def events_failed(self, owner: str, event_ids: Sequence[str], *, retry_at: Micros | None) -> None:
+        await super().events_failed(owner, event_ids, retry_at=retry_at)
+        self._oracle.gave_up(event_ids)
+
+    async def replay_events(
+        self, after_no: int, *, since: Micros, before: Micros, limit: int, parked_only: bool = False
+    ) -> Replayed:
+        done = await super().replay_events(after_no, since=since, before=before, limit=limit, parked_only=parked_only)
+        self._written()
+        return done
+
+    async def record_unmatched(self, unmatched: Unmatched) -> bool:
+        done = await super().record_unmatched(unmatched)
+        self._written()
+        return done
+
+    async def sweep_put(self, run: SweepRun) -> None:
+        await super().sweep_put(run)
+        self._oracle.swept(run)
 
     def _check_keys(self, change: Change) -> None:
         try:

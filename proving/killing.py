@@ -11,9 +11,10 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
+from proving.host import KEYS, LINKS
 from proving.laws import check_session
 from proving.qpay import Bill, SmallQPay
-from proving.world import KEYS, LINKS, START
+from proving.world import START
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.orders import Item
 from tulbur.core.session import SECOND, Micros, Reason, Session, Status

@@ -49,6 +49,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.tasks: list[asyncio.Task[Any]] = []
         self.failures: list[BaseException | str] = []
         self.halt: BaseException | None = None
+        self.disk: Callable[[object, Callable[[], Any]], asyncio.Future[Any]] | None = None
 
     # --- time and order
 
@@ -184,8 +185,11 @@ class Loop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
         """A cancelled timer is passed over when its time comes."""
 
-    def run_in_executor(self, *_args: object) -> NoReturn:
-        raise AssertionError("there is no thread in a simulated world")
+    def run_in_executor(self, executor: object, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """No thread: what is to be done with a disk is done by the world's, where it has one, at some virtual time."""
+        if self.disk is None:
+            raise AssertionError("there is no thread in a simulated world")
+        return self.disk(executor, lambda: work(*args))
 
     def call_soon_threadsafe(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise AssertionError("there is no thread in a simulated world")

@@ -16,6 +16,10 @@ from typing import Final
 
 from proving.faults import Fault, Told, nobody
 from proving.schedules import Recipe, listening, run
+from proving.uses import Deed
+
+ENOUGH: Final = 1_000
+"""Runs in which every deed must have been done: the rarest comes up in one of a hundred."""
 
 CHUNK: Final = 25
 """Seeds handed to a core at once."""
@@ -23,7 +27,7 @@ CHUNK: Final = 25
 
 @dataclass
 class Many:
-    """What came of many runs. `silent` are listed faults that never struck: what was not tried is not proven."""
+    """What came of many runs. `silent` are faults and deeds that never were: what was not tried is not proven."""
 
     start: int
     asked: int
@@ -34,13 +38,15 @@ class Many:
     seconds: float = 0.0
     counts: Counter[Fault] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    deeds: Counter[Deed] = field(default_factory=Counter)
     failed: dict[int, str] = field(default_factory=dict)
     commits: int = 0
     steps: int = 0
 
     @property
-    def silent(self) -> list[Fault]:
-        return [fault for fault in Fault if not self.counts[fault]]
+    def silent(self) -> list[Fault | Deed]:
+        faults = [fault for fault in Fault if not self.counts[fault]]
+        return [*faults, *(deed for deed in Deed if not self.deeds[deed] and self.ran >= ENOUGH)]
 
     @property
     def bound(self) -> float:
@@ -51,6 +57,7 @@ class Many:
         self.ran += part.ran
         self.counts.update(part.counts)
         self.outcomes.update(part.outcomes)
+        self.deeds.update(part.deeds)
         self.failed.update(part.failed)
         self.commits += part.commits
         self.steps += part.steps
@@ -126,6 +133,7 @@ def run_chunk(seeds: range) -> Many:
             part.ran += 1
             part.counts.update(verdict.counts)
             part.outcomes.update(verdict.outcomes)
+            part.deeds.update(verdict.deeds)
             part.commits += verdict.commits
             part.steps += verdict.steps
             if verdict.broken:

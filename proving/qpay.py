@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tulbur.core.session import SECOND, Micros
@@ -38,6 +39,7 @@ class SmallQPay:
     calls: list[str] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
     before: Callable[[str], Awaitable[None]] | None = None
+    page_rows: int = PAGE_ROWS
     prefix: str = ""
     """Of every id, where the invoices of several small QPays meet in one database."""
 
@@ -55,8 +57,7 @@ class SmallQPay:
 
     async def create_invoice(self, request: InvoiceRequest) -> InvoiceMade:
         await self._called("create_invoice")
-        bill = Bill(f"{self.prefix}inv-{len(self.bills) + 1}", request)
-        self.bills[bill.id] = bill
+        bill = self._made(request)
         return InvoiceMade(id=bill.id, qr_text=f"QR {bill.id}", qr_image="png")
 
     async def get_invoice(self, invoice_id: str) -> InvoiceSeen | None:
@@ -91,9 +92,19 @@ class SmallQPay:
         await self._called("list_payments")
         seconds = range(start // SECOND, end // SECOND + 1)
         shown = [p for bill in self.bills.values() for p in bill.seen() if (p.paid_at or 0) // SECOND in seconds]
-        shown.sort(key=lambda p: (p.paid_at, p.id))
-        rows = shown[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-        return PaymentPage(payments=tuple(rows), complete=True, more=len(rows) == PAGE_ROWS, total=len(shown))
+        return self.page_of(sorted(shown, key=lambda p: (p.paid_at, p.id)), page)
+
+    def page_of(self, rows: Sequence[SeenPayment], page: int, moved: int = 0) -> PaymentPage:
+        """A page of the whole list; `moved` are the rows that went to the page before, or came from it, meanwhile.
+
+        A page has room for more than comes in two seconds, however short it is: no window is shorter.
+        """
+        counts = Counter((p.paid_at or 0) // SECOND for p in rows)
+        most = max((count + counts[second + 1] for second, count in list(counts.items())), default=0)
+        size = max(self.page_rows, min(most + 1, PAGE_ROWS))
+        first = max((page - 1) * size + moved, 0)
+        shown = tuple(rows[first : first + size])
+        return PaymentPage(payments=shown, complete=True, more=len(shown) == size, total=len(rows))
 
     async def refund_payment(self, payment_id: str, note: str) -> GivingBack:  # noqa: ARG002 - it tells nobody
         await self._called("refund_payment")
@@ -104,6 +115,27 @@ class SmallQPay:
                     self.given_back.append(payment_id)
                     return GivingBack.ACCEPTED
         return GivingBack.SETTLED
+
+    def bill(self, sender_invoice_no: str, amount: int, callback_url: str) -> Bill:
+        """An invoice that none of the processes asked for: another system did, or one whose database is lost."""
+        request = InvoiceRequest(
+            sender_invoice_no=sender_invoice_no,
+            receiver_code="terminal",
+            description="",
+            amount=amount,
+            callback_url=callback_url,
+        )
+        return self._made(request)
+
+    def _made(self, request: InvoiceRequest) -> Bill:
+        bill = Bill(f"{self.prefix}inv-{len(self.bills) + 1}", request)
+        self.bills[bill.id] = bill
+        return bill
+
+    def refund_at_portal(self, payment_id: str) -> None:
+        """Somebody gives a payment back in QPay's own portal, where bank payments can be, too."""
+        for bill in self.bills.values():
+            bill.payments = [replace(p, status="REFUNDED") if p.id == payment_id else p for p in bill.payments]
 
     def pay(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from proving.faults import Fault
 from proving.many import Many
+from proving.uses import Deed
 
 
 def printed(done: Many) -> Iterator[str]:
@@ -36,6 +37,10 @@ def page(done: Many) -> str:
         "|---|---:|",
         *(f"| {fault} | {done.counts[fault]:,} |" for fault in Fault),
         "",
+        "| deed | times |",
+        "|---|---:|",
+        *(f"| {deed} | {done.deeds[deed]:,} |" for deed in Deed),
+        "",
         "| outcome of a session | times |",
         "|---|---:|",
         *(f"| {name} | {count:,} |" for name, count in done.outcomes.most_common()),
@@ -46,6 +51,8 @@ def page(done: Many) -> str:
 def _counts(done: Many) -> Iterator[str]:
     for fault in Fault:
         yield f"{done.counts[fault]:>12,}  {fault}"
+    for deed in Deed:
+        yield f"{done.deeds[deed]:>12,}  {deed}"
     yield "sessions ended: " + ", ".join(f"{name} {count:,}" for name, count in done.outcomes.most_common())
 
 

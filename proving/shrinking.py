@@ -1,4 +1,4 @@
-"""A failing run made shorter: faults and checkouts are left out while the same law is broken."""
+"""A failing run made shorter: faults, uses and checkouts are left out while the same law is broken."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from proving.faults import Fault
 from proving.schedules import Recipe, Verdict, run
+from proving.uses import Use
 from proving.world import SOUND, Parts
 
 
@@ -24,6 +25,10 @@ def shrunk(recipe: Recipe, parts: Parts = SOUND) -> Verdict:
 
     for fault in Fault:
         candidate = replace(recipe, without=recipe.without | {fault})
+        if breaks(candidate):
+            recipe = candidate
+    for use in Use:
+        candidate = replace(recipe, unused=recipe.unused | {use})
         if breaks(candidate):
             recipe = candidate
     for most in range(1, recipe.most_checkouts):

@@ -16,8 +16,8 @@ from proving.crash.databases import Kept, Place
 from proving.crash.neighbours import OldRedis
 from proving.crash.shared import Shared
 from proving.crash.strikes import Losing, Striker
+from proving.host import KEYS, LINKS, SILENT
 from proving.qpay import Bill
-from proving.world import KEYS, LINKS, SILENT
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.orders import Item
 from tulbur.core.rules import Rules

@@ -15,10 +15,11 @@ from random import Random
 from typing import Any, Final, TypeVar, cast
 
 from proving.figures.figure import Figure
+from proving.host import KEYS, LINKS
 from proving.laws import check_session
 from proving.loop import OWNER, Loop
 from proving.qpay import SmallQPay
-from proving.world import KEYS, LINKS, START
+from proving.world import START
 from tulbur.cache import MemoryBackend, SessionCache
 from tulbur.core.orders import Item
 from tulbur.core.schedule import BUDGETS, DAY

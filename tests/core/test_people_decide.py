@@ -387,6 +387,20 @@ def test_what_is_held_beside_an_open_refund_is_not_called_decided() -> None:
         declined(story)
 
 
+def test_what_is_still_due_back_keeps_its_name_when_the_other_payment_went_back_first() -> None:
+    """Schedules, seed 301018: of two payments one was to go back; the other did, and no name was left for the money."""
+    story = started()
+    story.asked(Reason.CALLBACK)
+    story.answered(seen("p", 100), seen("q", 100))
+    assert story.session.exceptions == {ExceptionName.PAID_TWICE}
+    declined(story)
+    closed(requested(story, "p"), "p")
+    assert money(story.session, "q")["refund_due"] == 100
+    assert story.session.exceptions == {ExceptionName.PAID_TWICE}
+    closed(requested(story, "q"), "q", ref="R2")
+    assert not story.session.exceptions
+
+
 def test_a_request_is_known_by_its_key_until_the_end() -> None:
     story = started().hinted("p").asked().answered(seen("p", 100))
     story.step(lambda s: refunding.refund_requested(s, "p", None, by="bold", note="", now=story.now, key="k:1"))
@@ -398,3 +412,15 @@ def test_a_request_is_known_by_its_key_until_the_end() -> None:
     assert [r.state for r in story.session.payments[0].refunds] == [RefundState.DONE]
     with pytest.raises(IdempotencyMismatch):
         refunding.refund_requested(story.session, "p", None, by="bold", note="", now=story.now, key="k:2")
+
+
+def test_short_money_of_a_half_answered_look_is_named_when_its_session_is_cancelled() -> None:
+    """Schedules, seed 400637: found by its id alone, it was due back after cancelling, and no exception told why."""
+    story = started()
+    story.asked(Reason.CALLBACK)
+    half = replace(answer(seen("p", 50)), complete=False)
+    story.step(lambda s: settling.after_answer(s, half, story.now))
+    assert not story.session.exceptions, "the rest may be on an invoice that was not answered"
+    story.step(lambda s: steps.cancelled(s, story.now))
+    assert money(story.session) == {"refund_due": 50}
+    assert story.session.exceptions == {ExceptionName.UNDERPAID}

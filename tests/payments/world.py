@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from proving.host import KEYS
 from proving.killing import Clock, Heard, request
-from proving.world import KEYS
 from tulbur.cache import Backend, MemoryBackend, SessionCache
 from tulbur.core.rules import Rules
 from tulbur.core.session import SECOND, Session

@@ -16,6 +16,7 @@ from proving.faults import Fault, swarm
 from proving.many import Many, run_many
 from proving.report import page, printed
 from proving.schedules import Recipe, listening, run
+from proving.uses import Deed
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = 10_000
@@ -56,6 +57,7 @@ def test_being_watched_changes_nothing() -> None:
         with listening():
             watched, alone = run(Recipe(seed), trace=True), run(Recipe(seed))
         assert (watched.counts, watched.steps, watched.outcomes) == (alone.counts, alone.steps, alone.outcomes)
+        assert watched.deeds == alone.deeds
         assert watched.trace
         assert not alone.trace
 
@@ -72,6 +74,12 @@ def test_a_fault_that_never_strikes_fails_the_run() -> None:
     done = proving("-m", "proving", "--seeds", "3", "--cores", "1")
     assert done.returncode == 1
     assert "never struck, so nothing is shown of it: " in done.stdout
+
+
+def test_a_deed_that_was_never_done_fails_a_long_run() -> None:
+    many = Many(0, 2000, 0.0, 1, ran=2000, counts=Counter(dict.fromkeys(Fault, 5)), deeds=Counter({Deed.SWEPT: 5}))
+    assert set(many.silent) == set(Deed) - {Deed.SWEPT}
+    assert f"never struck, so nothing is shown of it: {Deed.ASSIGNED}" in list(printed(many))
 
 
 def test_a_used_up_budget_says_how_many_ran() -> None:

@@ -36,8 +36,11 @@ def named(session: Session, *, complete: bool = False, contested: bool = False) 
     closed = session.status is not Status.PENDING
     if short and (complete or closed or ExceptionName.UNDERPAID in session.exceptions):
         names.add(ExceptionName.UNDERPAID)
-    if session.status is Status.PAID and total > session.amount:
+    due = any(p.refund_due for p in own)
+    if session.status is Status.PAID and (total > session.amount or due):
         twice = len(own) > 1 and any(p.status == "PAID" and p.amount - p.refunded >= session.amount for p in own)
+        # What is still due back keeps its name, though the money it was too much beside went back first.
+        twice = twice or (total <= session.amount and ExceptionName.PAID_TWICE in session.exceptions)
         names.add(ExceptionName.PAID_TWICE if twice else ExceptionName.OVERPAID)
     if handed_over and session.status is not Status.PAID and received:
         names.add(ExceptionName.HANDED_OVER)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tulbur.core.custody import Custody, is_adoptable
+from tulbur.core.disagreeing import named
 from tulbur.core.money import format_tugrik
 from tulbur.core.rules import Rules
 from tulbur.core.schedule import (
@@ -248,8 +249,8 @@ def given_up(session: Session, now: Micros, rules: Rules = ACCEPT) -> Session:
     after = expired(replace(session, hints=hints, looks=looks), now, rules, unanswered=True)
     unconfirmed = any(hint.state is HintState.UNCONFIRMED and hint.payment_id for hint in hints)
     names = after.exceptions | {ExceptionName.UNCONFIRMED} if unconfirmed else after.exceptions
-    named = with_exceptions(after, names, now)
-    return named if named.news else named.with_news("check.given_up", now)
+    told = with_exceptions(after, names, now)
+    return told if told.news else told.with_news("check.given_up", now)
 
 
 def is_overdue(session: Session, now: Micros) -> bool:
@@ -272,7 +273,8 @@ def expired(session: Session, now: Micros, rules: Rules = ACCEPT, *, unanswered:
     if session.status is not Status.PENDING or now < session.expires_at or session.custody is not Custody.OURS:
         return session
     after = _closed(session, now, rules).moved(Status.EXPIRED)
-    return after.with_news("session.expired", now, **({"unanswered": True} if unanswered else {}))
+    told = after.with_news("session.expired", now, **({"unanswered": True} if unanswered else {}))
+    return with_exceptions(told, named(told), now)
 
 
 def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT, *, by: str = "") -> Session:
@@ -283,7 +285,9 @@ def cancelled(session: Session, now: Micros, rules: Rules = ACCEPT, *, by: str =
         replace(a, state=InvoiceState.CANCELLED) if a.state is InvoiceState.OPEN else a for a in session.attempts
     )
     after = replace(_closed(session, now, rules), attempts=attempts, cancelled_at=now).moved(Status.CANCELLED)
-    return after.with_news("session.cancelled", now, **_named(by))
+    told = after.with_news("session.cancelled", now, **_named(by))
+    # Money of a look that was answered in part has had no name so far, and nobody may look again.
+    return with_exceptions(told, named(told), now)
 
 
 def is_late(session: Session, payment: Payment) -> bool:

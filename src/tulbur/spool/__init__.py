@@ -45,17 +45,31 @@ T = TypeVar("T")
 Told: TypeAlias = Callable[[str, int, str], None]
 
 
+def _suffix() -> str:
+    return secrets.token_hex(8)
+
+
 class FileSpool:
     """Any number of processes share one directory; each keeps its own callbacks there and replays anybody's."""
 
     def __init__(
-        self, folder: Path, secret_keys: Sequence[str], *, most: int = MOST_FILES, on_change: Told | None = None
+        self,
+        folder: Path,
+        secret_keys: Sequence[str],
+        *,
+        most: int = MOST_FILES,
+        on_change: Told | None = None,
+        suffix: Callable[[], str] = _suffix,
     ) -> None:
-        """`on_change` hears "kept", "replayed", "set_aside", "failed" or "counted", how many wait, and which file."""
+        """`on_change` hears "kept", "replayed", "set_aside", "failed" or "counted", how many wait, and which file.
+
+        `suffix` returns 16 hex digits that no other process returns: the end of a file's name.
+        """
         self._folder = folder
         self._seal = Seal(secret_keys)
         self._most = most
         self._on_change = on_change
+        self._suffix = suffix
         self._pool: ThreadPoolExecutor | None = None
         self._working = 0
         self._count = 0
@@ -102,9 +116,8 @@ class FileSpool:
 
     async def _keep(self, session_id: str, payment_id: str, received_at: Micros, token_digest: str) -> None:
         await self._make_room()
-        spooled = Spooled(
-            f"{received_at:016d}-{secrets.token_hex(8)}.hint", session_id, payment_id, received_at, token_digest
-        )
+        name = f"{received_at:016d}-{self._suffix()}.hint"
+        spooled = Spooled(name, session_id, payment_id, received_at, token_digest)
         content = self._seal.sealed(spooled)
         self._count, self._keeping, self._added = self._count + 1, self._keeping + 1, self._added + 1
         try:
