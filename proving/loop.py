@@ -7,6 +7,7 @@ order of things, always the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import inspect
@@ -20,6 +21,8 @@ Ts = TypeVarTuple("Ts")
 MOST_STEPS: Final = 300_000
 """Steps of one run; more means that something goes on without an end."""
 
+MOST_WAITS: Final = 100
+"""Waits of one coroutine on its way out."""
 
 OWNER: Final[contextvars.ContextVar[list[asyncio.Task[Any]] | None]] = contextvars.ContextVar("OWNER", default=None)
 """The list in which a task and the tasks it makes are kept, so that a process can die with all of its tasks."""
@@ -161,15 +164,12 @@ class Loop(asyncio.AbstractEventLoop):
         return heard
 
     def close(self) -> None:
-        """Forget everything that still waits; its coroutines end without a word."""
+        """Forget everything that still waits; its coroutines end now, without a word, not when they are collected."""
         self._closed = True
         for task in self.tasks:
-            if task.done():
-                continue
-            cast("Any", task)._log_destroy_pending = False
-            coroutine = cast("Any", task.get_coro())
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                coroutine.close()  # never begun, it would be taken for one that somebody forgot to await
+            if not task.done():
+                cast("Any", task)._log_destroy_pending = False
+                _ended(cast("Coroutine[Any, Any, Any]", task.get_coro()))
         self._ready.clear()
         self._timers.clear()
 
@@ -193,3 +193,13 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon_threadsafe(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise AssertionError("there is no thread in a simulated world")
+
+
+def _ended(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """End it where it waits, and where it waits again because it has something to put back."""
+    for _ in range(MOST_WAITS):
+        with contextlib.suppress(Exception):  # Nobody is there to be told any more.
+            coroutine.close()
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED:
+            return
+    raise AssertionError(f"it cannot be ended: {coroutine!r}")

@@ -394,7 +394,7 @@ def test_what_is_still_due_back_keeps_its_name_when_the_other_payment_went_back_
     story.answered(seen("p", 100), seen("q", 100))
     assert story.session.exceptions == {ExceptionName.PAID_TWICE}
     declined(story)
-    closed(requested(story, "p"), "p")
+    closed(requested(story, "p", amount=100_00), "p")
     assert money(story.session, "q")["refund_due"] == 100
     assert story.session.exceptions == {ExceptionName.PAID_TWICE}
     closed(requested(story, "q"), "q", ref="R2")
@@ -424,3 +424,18 @@ def test_short_money_of_a_half_answered_look_is_named_when_its_session_is_cancel
     story.step(lambda s: steps.cancelled(s, story.now))
     assert money(story.session) == {"refund_due": 50}
     assert story.session.exceptions == {ExceptionName.UNDERPAID}
+
+
+def test_an_invoice_whose_money_went_back_by_hand_is_paid_and_not_to_be_cancelled() -> None:
+    """Schedules, seed 1046: late money went back, other late money was accepted, and QPay was to cancel the first."""
+    story = started().invoiced(2)
+    story.now = LATE * 1_000_000 + story.now
+    story.step(lambda s: steps.expired(s, story.now, REVIEW))
+    under_review(story, seen("p", 100))
+    declined(story)
+    closed(story)
+    story.step(
+        lambda s: settling.after_answer(s, answer(seen("q", 100, invoice_id="inv2"), invoice="inv2"), story.now, REVIEW)
+    )
+    accepted(story)
+    assert steps.superseded(story.session) == ()

@@ -20,7 +20,7 @@ from proving.uses import Deed
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = 10_000
-BUDGET_SECONDS = 60
+BUDGET_SECONDS = 120
 """Where the machine does not do it in this, what ran is said."""
 
 TRACES = """

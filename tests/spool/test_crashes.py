@@ -43,7 +43,9 @@ def keeping(folder: Path, number: int, at_once: int = 1) -> list[str]:
 
 
 def said(output: str, word: str) -> list[str]:
-    return [f"p{line.split()[1]}" for line in output.splitlines() if line.startswith(f"{word} ")]
+    """Which numbers it said; a kill may cut the last line short."""
+    whole = output[: output.rfind("\n") + 1]
+    return [f"p{line.split()[1]}" for line in whole.splitlines() if line.startswith(f"{word} ")]
 
 
 async def waiting(folder: Path) -> list[str]:

@@ -148,8 +148,8 @@ async def test_money_that_is_held_and_what_sweeps_found_can_be_seen(api: Api) ->
     await api.call_back(session["id"])
     (run,) = await sweep(api.parts.payments.desk, START - 3600 * SECOND, START, "daily")
     api.qpay.fault = ProviderUnavailable()
-    await sweep(api.parts.payments.desk, START, START + SECOND, "catch_up")
     api.clock.advance(5)
+    await sweep(api.parts.payments.desk, START, START + SECOND, "catch_up")
     found = await metrics(api)
     assert (found["tulbur_held_tugrik"], found["tulbur_held_payments"]) == (20_000, 1)
     assert found['tulbur_sweeps_total{reason="daily",result="complete"}'] == 1

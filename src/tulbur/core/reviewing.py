@@ -36,7 +36,8 @@ def accepted(session: Session, *, by: str, note: str, now: Micros) -> Session:
     payments = tuple(_with_part(p, parts.get(p.id, 0)) for p in session.payments)
     reviewed = _reviewed(session, "accept", by, note, now, shortfall=format_tugrik(missing))
     after = ordered(replace(reviewed, payments=payments), counting, now)
-    paid_invoices = {p.invoice_id for p in counting}
+    # Those whose money went back by hand, too: QPay cancels no invoice that was paid.
+    paid_invoices = {p.invoice_id for p in session.payments if is_paid(p, session.currency)}
     after = replace(after, attempts=without_pictures(after.attempts, paid_invoices.__contains__))
     return with_refunds_due(session, with_exceptions(after, named(after), now), now)
 

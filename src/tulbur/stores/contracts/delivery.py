@@ -220,7 +220,8 @@ class DeliveryContract(Part):
             assert {one.state for one in await other.deliveries("s-1", 200)} == {Telling.WAITING}
             assert {one.no for one in await other.deliveries("s-1", 200)} == {None}
             await store.publish(200)
-            first, *_ = claimed = await claim(store)
+            claimed = await claim(store)
+            first = next(one for one in claimed if one.session_id == "s-1")
             await failed(store, claimed, retry_at=FUTURE)
             waiting = (await other.deliveries("s-1", 200))[0]
             assert (waiting.event.id, waiting.no, waiting.attempts) == (first.event.id, first.no, 1)
