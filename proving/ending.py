@@ -116,7 +116,8 @@ def judge_ended(w: World, c: Checkout) -> None:
         return
     # What came after a flood of made-up ids is named as unmatched, where no invoice of ours leads to it.
     truth = {id_: status for id_, status in _received(w, c).items() if not _is_unmatched(w, id_)}
-    known = {p.id: p.status for p in session.payments if p.received and not p.assigned_by}
+    own = {p.id for bill in bills(w, c) for p in bill.payments}  # which a person may have had to give to it
+    known = {p.id: p.status for p in session.payments if p.received and (p.id in own or not p.assigned_by)}
     assert known == truth, f"law 9: every tugrik is accounted for: QPay has {truth}, we know {known}"
     waiting = [hint for hint in session.hints if hint.state is HintState.WAITING]
     assert not waiting, "law 2: a hint still waits"

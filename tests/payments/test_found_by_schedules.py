@@ -1,11 +1,18 @@
 """What the schedules of `proving` found, each kept as its shortest story."""
 
+from dataclasses import replace
+
 import pytest
 from tests.payments.world import Clock
 
-from proving.killing import Shop, SmallQPay
-from tulbur.core.session import ExceptionName, Status
+from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, SmallQPay, ended
+from tulbur.core import steps
+from tulbur.core.rules import Rules
+from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderRefused
+from tulbur.payments.settling import settle
+from tulbur.ports import CommitResult
 from tulbur.stores.memory import MemoryStore
 
 
@@ -36,3 +43,35 @@ async def test_late_money_that_is_too_little_has_its_name_though_the_check_was_r
     shop.qpay.pay(str(session.attempts[0].id), 3_000_000)
     await shop.process().payments.callback(session.id, "pay-2")
     assert (await shop.stored(session.id)).exceptions == {ExceptionName.LATE}
+
+
+class Overtaken(MemoryStore):
+    """As soon as a question is claimed, whoever opens the session hears from QPay which invoice it made."""
+
+    made: InvoiceMade | None = None
+
+    async def commit(self, before: Session, after: Session) -> CommitResult:
+        result = await super().commit(before, after)
+        if self.made is not None and any(event.type == "check.asked" for event in after.news):
+            made, self.made = self.made, None
+            stored = await self.get(after.id)
+            assert stored is not None
+            await super().commit(stored, steps.with_invoice(stored, 1, made, after.last_check_at or 0))
+        return result
+
+
+@pytest.mark.anyio
+async def test_an_invoice_that_came_to_be_meanwhile_is_not_cancelled_on_the_word_about_the_others() -> None:
+    """Seed 6535, EXPIRED_INVOICES=cancel: QPay was asked while there was none, and the new one expired unasked."""
+    clock = Clock()
+    store = Overtaken(clock)
+    shop = Shop(store, clock, SmallQPay(clock))
+    await ended(shop.process(Killer(CREATE_INVOICE, Fault.KILLED_AFTER)).open(expires_in=60))
+    (bill,) = shop.qpay.bills.values()
+    (session,) = store.data.sessions
+    clock.advance(61)
+    store.made = InvoiceMade(id=bill.id, qr_text="qr")
+    desk = replace(shop.process().payments.desk, rules=Rules(cancel_expired=True))
+    after = (await settle(desk, session, Reason.DEADLINE)).session
+    assert (after.status, after.attempts[0].state, bill.cancelled) == (Status.PENDING, InvoiceState.OPEN, False)
+    assert after.next_check_at is not None

@@ -63,7 +63,7 @@ async def ask(desk: Desk, session: Session, reason: Reason, payment_id: str = ""
     settled = await _decide(desk, session.id, reason, answer)
     if settled.status is Status.PAID:
         settled = await cancel_superseded(desk, settled)
-    elif desk.rules.cancel_expired and answer.evidence.complete and answer.asked_at >= settled.expires_at:
+    elif desk.rules.cancel_expired and answer.is_whole_of(settled) and answer.asked_at >= settled.expires_at:
         settled = await _expired_without_invoices(desk, settled)
     return Looked(settled, asked=True, answered=answer.evidence.complete)
 
@@ -95,8 +95,7 @@ async def _decide(desk: Desk, session_id: str, reason: Reason, answer: _Answer) 
 
 
 def _decided(before: Session, reason: Reason, answer: _Answer, taken: frozenset[str], rules: Rules) -> Session:
-    known = {attempt.id for attempt in before.asked_about}
-    complete = answer.evidence.complete and known <= answer.asked_ids
+    complete = answer.is_whole_of(before)
     evidence = replace(answer.evidence, taken=taken, complete=complete)
     after = after_answer(before, evidence, answer.answered_at, rules)
     if complete:
@@ -175,6 +174,10 @@ class _Answer:
     def is_silence(self) -> bool:
         found = self.evidence
         return not (found.complete or found.answers or found.looked_up or found.foreign)
+
+    def is_whole_of(self, session: Session) -> bool:
+        """Whether QPay has said all: of an invoice that came to be since it was asked, it has said nothing."""
+        return self.evidence.complete and {attempt.id for attempt in session.asked_about} <= self.asked_ids
 
 
 async def _answer(desk: Desk, session: Session, payment_id: str) -> _Answer:
