@@ -225,8 +225,8 @@ SAFEGUARDS: Final = (
         name="an incomplete answer proves nothing missing",
         holds="law 7: unknown is pending",
         path="payments/settling.py",
-        text="        return self.evidence.complete and {attempt.id for attempt in session.asked_about} <= self.asked_ids\n",
-        instead="        return True\n",
+        text="self.evidence.complete and {attempt.id for attempt in session.asked_about} <= self.asked_ids\n",
+        instead="True\n",
         tests=("tests/payments/test_closing.py", *ATTACKS, *KILLS),
     ),
     Safeguard(
