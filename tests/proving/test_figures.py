@@ -71,6 +71,7 @@ async def test_degraded(figure: Figure, tmp_path: Path, servers: TestServers) ->
     plan = degraded.Plan(rounds=1, round_seconds=1, sessions=12, qpay_away=1, expires_in=600, compared=False)
     await degraded.run(figure, tmp_path, servers, plan)
     ended(figure)
+    assert figure.trials > plan.sessions
 
 
 def test_certificate(figure: Figure) -> None:

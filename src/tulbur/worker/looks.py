@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 from tulbur.core.session import Session
 from tulbur.errors import TulburError
 from tulbur.payments import Payments, matching
 from tulbur.ports import Unmatched
-from tulbur.worker.pace import EVENTS, IDLE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, log
+from tulbur.worker.pace import EVENTS, LEASE_SECONDS, keep_on, log
 
 BATCH: Final = 20
 """Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
@@ -33,22 +32,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`; a database that does not answer is tried again, more and more slowly."""
-        pause = IDLE_SECONDS
-        while not self._stopping.is_set():
-            try:
-                busy = await self.once()
-            except TulburError as error:
-                log.warning("worker waits", extra={"error": error.message, "seconds": pause})
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            except Exception:  # noqa: BLE001 - a defect in one session must not stop the others
-                log.exception("worker failed")
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            else:
-                pause = IDLE_SECONDS
-                if busy:
-                    continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+        await keep_on(self.once, self._stopping, "worker")
 
     def stop(self) -> None:
         self._stopping.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +11,7 @@ from tulbur.errors import TulburError
 from tulbur.payments import Payments
 from tulbur.payments.spooling import replay
 from tulbur.ports import Spool, Spooled
-from tulbur.worker.pace import IDLE_SECONDS, log
+from tulbur.worker.pace import IDLE_SECONDS, keep_on, log
 
 REPLAYED: Final = 100
 """Spooled callbacks read at once."""
@@ -53,22 +52,7 @@ class Replayer:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        pause = IDLE_SECONDS
-        while not self._stopping.is_set():
-            try:
-                busy = await self.once()
-            except TulburError as error:
-                log.warning("replaying waits", extra={"error": error.message, "seconds": pause})
-                pause = min(pause * 2, LONGEST_REPLAY_PAUSE_SECONDS)
-            except Exception:  # noqa: BLE001 - a defect must not end the loop
-                log.exception("replaying failed")
-                pause = min(pause * 2, LONGEST_REPLAY_PAUSE_SECONDS)
-            else:
-                pause = IDLE_SECONDS
-                if busy:
-                    continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+        await keep_on(self.once, self._stopping, "replaying", LONGEST_REPLAY_PAUSE_SECONDS)
 
     def stop(self) -> None:
         self._stopping.set()

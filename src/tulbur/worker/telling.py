@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Final
 
@@ -11,7 +10,7 @@ from tulbur.errors import TulburError
 from tulbur.payments import Payments
 from tulbur.payments.delivering import Chance, Delivered, deliver
 from tulbur.ports import ANSWERED, NumberedEvent, Shop
-from tulbur.worker.pace import EVENTS, IDLE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, log
+from tulbur.worker.pace import EVENTS, LEASE_SECONDS, keep_on, log
 
 DELIVERED_AT_ONCE: Final = 16
 """Events leased and sent at once, of as many sessions; the shop's time limit ends well within their lease."""
@@ -32,22 +31,7 @@ class Deliverer:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        pause = IDLE_SECONDS
-        while not self._stopping.is_set():
-            try:
-                busy = await self.once()
-            except TulburError as error:
-                log.warning("delivering waits", extra={"error": error.message, "seconds": pause})
-                busy = None
-            except Exception:  # noqa: BLE001 - a defect must not end the loop
-                log.exception("delivering failed")
-                busy = None
-            if busy:
-                pause = IDLE_SECONDS
-                continue
-            pause = IDLE_SECONDS if busy is False else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+        await keep_on(self.once, self._stopping, "delivering")
 
     def stop(self) -> None:
         self._stopping.set()
