@@ -40,6 +40,9 @@ from tulbur.worker import Cleaner, Deliverer, Follower, Replayer, Sweeper, Worke
 FLUSH_SECONDS: Final = 5.0
 """How often a process adds its counts to the shared ones."""
 
+AWAY_SECONDS: Final = 2.0
+"""How often a database that was away at the start is tried again."""
+
 STOP_SECONDS: Final = 20.0
 """How long the loops may take to their end; a sweep or a cleaning takes longer, and goes on in another process."""
 
@@ -160,6 +163,7 @@ class Tulbur(Decisions):
         self.asgi: ASGIApp = create_app(self._web_parts(required, shared=shared, cache_kind=cache_kind))
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
+        self._unusable = ""
 
     def _qpay(self, required: Required) -> QPay:
         return QPay(
@@ -195,6 +199,7 @@ class Tulbur(Decisions):
         return WebParts(
             payments=self.payments,
             store=self.store,
+            ping_store=self._ping_store,
             cache=self.cache,
             provider=self.provider,
             links=self.links,
@@ -223,20 +228,24 @@ class Tulbur(Decisions):
     async def start(self) -> None:
         """Open the database and the connections, and begin to work.
 
+        With a spool this does not wait for a database that is away: callbacks are taken from the first moment on.
+
         Raises:
             SettingsError: the database's schema cannot be used; the sentence says what to do.
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database does not answer, and there is no spool.
         """
         self._stopping.clear()
         self.live.start()
         if self.spool is not None:
             await self.spool.start()
-        await self.store.start()
+        away = await self._store_is_away()
         await self.cache.start()
         await self.provider.start()
         if self.shop is not None:
             await self.shop.start()
         self._tasks = [asyncio.create_task(self._flush_now_and_then(), name="tulbur-flush")]
+        if away:
+            self._tasks.append(asyncio.create_task(self._start_the_store(), name="tulbur-database"))
         loops = (self.worker, self.deliverer, self.follower, self.replayer, self.cleaner, self.sweeper)
         self._tasks += [asyncio.create_task(loop.run(), name=f"tulbur-{type(loop).__name__}") for loop in loops if loop]
 
@@ -320,10 +329,49 @@ class Tulbur(Decisions):
     def _shape(self, session: CoreSession) -> Session:
         return session_shape(session, self.links)
 
+    async def _store_is_away(self) -> bool:
+        try:
+            await self.store.start()
+        except StoreUnavailable as silent:
+            if self.spool is None:
+                raise
+            _log.error("the database is away: callbacks go to the spool", extra={"error": silent.message})
+            return True
+        return False
+
+    async def _start_the_store(self) -> None:
+        """Until the database is there; what needs it is told that it is away meanwhile."""
+        while not self._stopping.is_set():
+            await self._pause(AWAY_SECONDS)
+            try:
+                await self.store.start()
+            except StoreUnavailable:
+                continue
+            except SettingsError as unusable:
+                if unusable.message != self._unusable:
+                    _log.error("the database is back, but cannot be used", extra={"error": unusable.message})
+                self._unusable = unusable.message
+                continue
+            except Exception:  # noqa: BLE001 - a defect must not end the loop
+                _log.exception("opening the database failed")
+                continue
+            self._unusable = ""
+            _log.warning("the database is back")
+            return
+
+    async def _ping_store(self) -> None:
+        """Raises SettingsError, StoreUnavailable."""
+        if self._unusable:
+            raise SettingsError(self._unusable)
+        await self.store.ping()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
     async def _flush_now_and_then(self) -> None:
         while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
+            await self._pause(FLUSH_SECONDS)
             try:
                 await self.telemetry.flush(self.store, now())
             except StoreUnavailable:

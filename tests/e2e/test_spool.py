@@ -54,6 +54,12 @@ async def readiness(http: aiohttp.ClientSession, service: Service) -> tuple[int,
         return answer.status, (await answer.json())["status"]
 
 
+async def becomes(http: aiohttp.ClientSession, service: Service, wanted: tuple[int, str]) -> None:
+    async with asyncio.timeout(30):
+        while await readiness(http, service) != wanted:
+            await asyncio.sleep(0.05)
+
+
 async def ordered(http: aiohttp.ClientSession, service: Service, sessions: Sequence[dict[str, Any]]) -> None:
     async with asyncio.timeout(60):
         for session in sessions:
@@ -115,6 +121,59 @@ async def test_a_running_process_replays_when_the_database_is_back(
         await empty(tmp_path)
         await service.stop()
         assert "Traceback" not in service.errors.read_text()
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+async def test_a_process_that_starts_without_its_database_takes_callbacks(
+    tmp_path: Path, qpay: Demo, own_server: Callable[[str], Server], options: tuple[str, ...]
+) -> None:
+    server, port = own_server("postgres"), _free_port()
+    url = server.url()
+    migrations(url).up(url)
+    settings = {"DATABASE_URL": url, "SPOOL_DIR": str(tmp_path / "spool")}
+    async with aiohttp.ClientSession() as http:
+        async with serving(tmp_path, qpay, *options, port=port, **settings) as service:
+            sessions = await opened(http, service)
+        await asyncio.to_thread(server.kill)
+        async with serving(tmp_path, qpay, *options, port=port, **settings) as service:
+            assert await readiness(http, service) == (200, "degraded")
+            await paid(http, qpay, sessions)
+            assert len(hints(tmp_path)) == PAYERS
+            await asyncio.to_thread(server.start)
+            await ordered(http, service, sessions)
+            await empty(tmp_path)
+            assert await readiness(http, service) == (200, "ready")
+            await service.stop()
+            assert "Traceback" not in service.errors.read_text()
+
+
+async def test_a_database_that_comes_back_without_a_schema_is_told(
+    tmp_path: Path, qpay: Demo, own_server: Callable[[str], Server]
+) -> None:
+    server = own_server("postgres")
+    url = server.url()
+    await asyncio.to_thread(server.kill)
+    settings = {"DATABASE_URL": url, "SPOOL_DIR": str(tmp_path / "spool")}
+    async with aiohttp.ClientSession() as http, serving(tmp_path, qpay, **settings) as service:
+        await asyncio.to_thread(server.start)
+        await becomes(http, service, (503, "unready"))
+        migrations(url).up(url)
+        await becomes(http, service, (200, "ready"))
+        await service.stop()
+        assert service.errors.read_text().count("cannot be used") == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_without_a_spool_a_database_that_is_away_ends_the_start(tmp_path: Path, qpay: Demo, command: str) -> None:
+    away = f"postgresql://u:p@127.0.0.1:{_free_port()}/shop"
+    env = {**_env(tmp_path, _free_port(), qpay.simulator_url), "DATABASE_URL": away}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tulbur.cli", command, env=env, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode != 0
+    assert b"DATABASE_URL" in errors
+    assert b"Traceback" not in errors
 
 
 async def test_a_sqlite_file_that_is_gone_for_a_while(tmp_path: Path, qpay: Demo) -> None:

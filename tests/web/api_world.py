@@ -256,9 +256,14 @@ def api(
         old_shop=old_shop,
     )
     policy = Policy()
+
+    async def ping_store() -> None:
+        await store.ping()
+
     fields: dict[str, Any] = {
         "payments": Payments(desk, policy),
         "store": store,
+        "ping_store": ping_store,
         "cache": cache,
         "provider": qpay,
         "links": links,

@@ -155,5 +155,7 @@ async def _preflight(settings: Settings) -> None:
     try:
         await store.start()
     except StoreUnavailable as silent:
+        if spool is not None:
+            return  # each process says so, and goes on
         raise StoreUnavailable(f"DATABASE_URL: {path or 'the database'}: {silent.message}") from silent
     await store.stop()

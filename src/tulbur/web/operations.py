@@ -75,7 +75,7 @@ class _Operations:
     async def _schema(self) -> str:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._parts.store.ping()
+                await self._parts.ping_store()
         except SettingsError:
             return "unusable"
         except Exception:  # noqa: BLE001 - a check that breaks has answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +21,7 @@ from tulbur.web.seed_parts import SeedParts
 class WebParts:
     """Everything the routes need, built elsewhere.
 
+    `ping_store` raises SettingsError where the schema cannot be used, StoreUnavailable where nobody answers.
     `shared_cache_or_single` False says that the processes keep no sessions in common: the fallback rate means nothing.
     `cache_kind` says what keeps them, such as "redis".
     `hsts` tells browsers to use HTTPS alone, for a public address that has it. `seed` None: the old shop's routes do
@@ -28,6 +30,7 @@ class WebParts:
 
     payments: Payments
     store: Store
+    ping_store: Callable[[], Awaitable[None]]
     cache: Cache
     provider: Provider
     links: Links
