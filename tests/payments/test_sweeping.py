@@ -14,9 +14,9 @@ from tests.payments.world import Clock
 from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, ended, foreign_bill
 from proving.qpay import SmallQPay
 from tulbur.core.schedule import BUDGETS, DAY, MOST_HINTS
-from tulbur.core.session import SECOND, Micros, Reason, Status
+from tulbur.core.session import SECOND, Micros, Reason, Session, Status
 from tulbur.core.settling import InvoiceAnswer, SeenPayment
-from tulbur.errors import ProviderUnavailable
+from tulbur.errors import ProviderUnavailable, StoreUnavailable
 from tulbur.links import Links
 from tulbur.payments.listing import MOST_PAGES, read
 from tulbur.payments.matching import LOOKS_SECONDS
@@ -404,6 +404,14 @@ async def test_silence_uses_no_look_up(shop: Shop) -> None:
     assert await shop.store.unmatched(10) == []
 
 
+class Overrun(MemoryStore):
+    async def by_payment(self, payment_id: str) -> Session | None:
+        raise StoreUnavailable("too many calls wait")
+
+
+COMPARING = {"store.by_payment", "store.by_invoice", "store.get", "store.commit", "store.record_unmatched"}
+
+
 # --- killed, at once, by itself --------------------------------------------------------------------------------------
 
 
@@ -439,6 +447,37 @@ async def test_a_sweep_killed_anywhere_is_finished_by_the_next() -> None:
         assert [row.payment_id for row in await shop.store.unmatched(10)] == [gone]
 
     assert await table(run) > 40
+
+
+async def test_a_database_that_fails_once_leaves_no_payment_behind() -> None:
+    struck = []
+
+    async def run(killer: Killer) -> None:
+        shop = memory_shop()
+        session_id = await late(shop)
+        gone = foreign_bill(shop, shop.process().payments.desk.links.sender_invoice_no("gone1"))
+        await ended(swept(shop, killer))
+        if killer.fault is not Fault.REFUSED or killer.struck not in COMPARING:
+            return
+        struck.append(killer.struck)
+        (done,) = await shop.store.sweeps(1)
+        assert done.report["trouble"] == ""
+        assert sum(done.report[became] for became in ("settled", "waiting", "known")) == 1
+        assert (done.report["gone"], done.report["unmatched_ids"]) == (1, [gone])
+        assert (await shop.at_rest(session_id)).status is Status.PAID
+
+    await table(run)
+    assert set(struck) == COMPARING
+
+
+async def test_what_fails_twice_is_said_with_its_reason() -> None:
+    clock = Clock()
+    shop = Shop(Overrun(clock), clock, SmallQPay(clock))
+    await late(shop)
+    await swept(shop)
+    (run,) = await shop.store.sweeps(1)
+    assert run.report["trouble"] == "1 payments could not be dealt with: too many calls wait (1)"
+    assert (run.report["failed"], run.complete) == (1, False)
 
 
 async def test_a_look_killed_anywhere_is_done_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -27,6 +28,9 @@ MOST_UNKNOWN: Final = 1_000
 MOST_NAMED: Final = 100
 """Payments named in a report; more are only counted."""
 
+MOST_REASONS: Final = 3
+"""Reasons why payments were not dealt with, named in a report."""
+
 LEASE: Final = "sweep"
 LEASE_SECONDS: Final = 900.0
 
@@ -41,6 +45,7 @@ class Found:
     """What became of the listed payments; every one is counted once.
 
     `settled` were missing here and are recorded now; `waiting` are told to their session, which looks again.
+    `failed` were tried twice, and `reasons` says why.
     `gone` are on invoices of ours whose session is not stored, `unclear` on ones QPay does not tell.
     """
 
@@ -55,6 +60,7 @@ class Found:
     failed: int = 0
     settled_ids: list[str] = field(default_factory=list)
     unmatched_ids: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
     unknown_left: int = MOST_UNKNOWN
     foreign_invoices: set[str] = field(default_factory=set)
 
@@ -105,7 +111,10 @@ async def _day(desk: Desk, start: Micros, end: Micros, reason: str, *, adjoins: 
 def _trouble(found: Found) -> str:
     if found.unknown_left < 0:
         return f"more than {MOST_UNKNOWN} payments on invoices not known here: ask for a shorter time"
-    return f"{found.failed} payments could not be dealt with" if found.failed else ""
+    if not found.failed:
+        return ""
+    why = "; ".join(f"{reason} ({count})" for reason, count in found.reasons.most_common(MOST_REASONS))
+    return f"{found.failed} payments could not be dealt with: {why}"
 
 
 async def _compare(desk: Desk, payments: Iterable[SeenPayment]) -> Found:
@@ -117,15 +126,24 @@ async def _compare(desk: Desk, payments: Iterable[SeenPayment]) -> Found:
         by_invoice.setdefault(seen.invoice_id or seen.id, []).append(seen)
     at_once = asyncio.Semaphore(AT_ONCE)
 
+    again: list[SeenPayment] = []
+
     async def deal_with(same: list[SeenPayment]) -> None:
         async with at_once:
             for seen in same:
                 try:
                     await _one(desk, found, seen)
                 except TulburError:
-                    found.failed += 1
+                    again.append(seen)
 
     await asyncio.gather(*(deal_with(same) for same in by_invoice.values()))
+    # A database that many asked at once may answer one who asks alone.
+    for seen in again:
+        try:
+            await _one(desk, found, seen)
+        except TulburError as error:
+            found.failed += 1
+            found.reasons[error.message] += 1
     return found
 
 
@@ -167,10 +185,11 @@ async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | Non
     desk.sink.asked(Reason.SWEEP)
     try:
         return await belonging(desk, seen)
-    except ProviderError:
+    except ProviderError as silent:
         # Money was seen: it stays in sight, and is looked up until QPay says whose it is.
         await _keep(desk, found, seen)
         found.failed += 1
+        found.reasons[silent.message] += 1
         return None
 
 
@@ -180,30 +199,28 @@ async def _told(desk: Desk, found: Found, belongs: Belonging, session: Session) 
         found.settled += 1
         found.settled_ids.append(seen.id)
         return
-    found.waiting += 1
     stored = await desk.stored(session.id)
     if stored.payment(seen.id) is None and not any(hint.payment_id == seen.id for hint in waiting(stored.hints)):
         # The session can keep no more ids, or holds it for foreign. Its looks go on, and this one is not lost.
         await _keep(desk, found, seen)
+    found.waiting += 1
 
 
 async def _unmatched(desk: Desk, found: Found, belongs: Belonging) -> None:
+    await _keep(desk, found, belongs.payment)
     if belongs.whose is Whose.GONE:
         found.gone += 1
     else:
         found.unclear += 1
-    await _keep(desk, found, belongs.payment)
 
 
 async def _keep(desk: Desk, found: Found, seen: SeenPayment) -> None:
     kept = await desk.store.unmatched_payment(seen.id)
     known = kept is not None and kept.amount is not None and rank(seen.status) <= rank(kept.status)
+    if not known and await desk.store.record_unmatched(of_payment(seen, desk.clock())):
+        desk.sink.unmatched("", seen.id)
     if not known or kept is None or kept.closed_at is None:
         found.unmatched_ids.append(seen.id)
-    if known:
-        return
-    if await desk.store.record_unmatched(of_payment(seen, desk.clock())):
-        desk.sink.unmatched("", seen.id)
 
 
 async def by_itself(desk: Desk, owner: str, *, started_at: Micros, back: bool) -> list[SweepRun]:
