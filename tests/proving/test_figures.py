@@ -68,7 +68,9 @@ async def test_degraded(figure: Figure, tmp_path: Path, servers: TestServers) ->
     for name in ("postgres", "valkey"):
         servers.admin_url(name)  # skips where it cannot be had
     figure.listed = tuple(fault for fault in degraded.LISTED if fault != degraded.QPAY_DEADLINE)
-    plan = degraded.Plan(rounds=1, round_seconds=1, sessions=12, qpay_away=1, expires_in=600, compared=False)
+    plan = degraded.Plan(
+        rounds=1, round_seconds=1, requests=0, sessions=12, qpay_away=1, expires_in=600, compared=False
+    )
     await degraded.run(figure, tmp_path, servers, plan)
     ended(figure)
     assert figure.trials > plan.sessions
