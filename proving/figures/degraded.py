@@ -38,6 +38,8 @@ AT_ONCE: Final = 8
 MOST_SLOWER: Final = 2.0
 LEAST_SUCCESS: Final = 0.9999
 
+POLL_SECONDS: Final = 0.1
+
 MOST_ROUND_SECONDS: Final = 120.0
 
 BACK_SECONDS: Final = 180.0
@@ -160,8 +162,8 @@ class Load:
     async def comes_to(self, requests: int, seconds: float) -> None:
         """Until so many were made since the last `taken`, or for so long."""
         until = time.monotonic() + seconds
-        while len(self.seconds) + self.failed < requests and time.monotonic() < until:
-            await asyncio.sleep(0.1)
+        while len(self.seconds) + self.failed < requests and time.monotonic() < until:  # noqa: ASYNC110 - the clients only count
+            await asyncio.sleep(POLL_SECONDS)
 
     def taken(self) -> tuple[list[float], int]:
         taken = sorted(self.seconds), self.failed
@@ -251,7 +253,7 @@ async def _without_qpay(rig: Rig, plan: Plan) -> None:
         async def statuses() -> dict[str, str]:
             return {id_: status for id_, status in (await books.statuses()).items() if id_ in wanted}
 
-        while time.monotonic() < until:
+        while time.monotonic() < until:  # noqa: ASYNC110 - the clients only count
             moved = {id_: status for id_, status in (await statuses()).items() if status != "PENDING"}
             if moved:
                 figure.fails(f"decided while QPay was away: {moved}")
