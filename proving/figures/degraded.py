@@ -253,7 +253,7 @@ async def _without_qpay(rig: Rig, plan: Plan) -> None:
         async def statuses() -> dict[str, str]:
             return {id_: status for id_, status in (await books.statuses()).items() if id_ in wanted}
 
-        while time.monotonic() < until:  # noqa: ASYNC110 - the clients only count
+        while time.monotonic() < until:
             moved = {id_: status for id_, status in (await statuses()).items() if status != "PENDING"}
             if moved:
                 figure.fails(f"decided while QPay was away: {moved}")

@@ -11,10 +11,11 @@ from tulbur.payments import Payments, matching
 from tulbur.ports import Unmatched
 from tulbur.worker.pace import EVENTS, LEASE_SECONDS, keep_on, log
 
-BATCH: Final = 20
+BATCH: Final = 32
 """Sessions claimed at once; with `AT_ONCE` questions under way and QPay's time limits a batch ends within its lease."""
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 16
+"""Questions under way at once. Late money takes two of 0.2 s: one worker settles 10,000 sessions within 10 minutes."""
 
 
 class Worker:
