@@ -50,6 +50,7 @@ class Process:
         self.dead = False
         self._skew = skew
         self._stopped_until = 0.0
+        self._mortal = bool(world.faults.among(Fault.KILLED, Fault.STOPPED))
         self._tasks: list[asyncio.Task[Any]] = []
         cache = SessionCache(FaultyBackend(shelf, self, world.faults), KEYS, self.clock, final_only=final_only)
         store = world.parts.way_to_store(world.store, self, world.faults, world.clock)
@@ -77,6 +78,10 @@ class Process:
         context = copy_context()
         context.run(OWNER.set, self._tasks)
         return self._world.loop.create_task(coro, context=context)
+
+    @property
+    def in_danger(self) -> bool:
+        return self.dead or self._stopped_until > 0 or (self._mortal and not self._world.faults.calm)
 
     async def may_go_on(self) -> None:
         if self.dead:

@@ -57,33 +57,29 @@ class Verdict:
 class Defects(logging.Handler):
     """Hears what the worker logs of errors nobody foresaw, so that they break the run instead of being survived."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[Broken], None]) -> None:
         super().__init__(logging.ERROR)
-        self.heard: Callable[[Broken], None] | None = None
+        self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == PARKED:
             return
         error = record.exc_info[1] if record.exc_info else None
-        if self.heard is not None:
-            self.heard(Broken(f"an error nobody foresaw: {record.getMessage()}: {error!r}"))
-
-
-DEFECTS: Final = Defects()
+        self._heard(Broken(f"an error nobody foresaw: {record.getMessage()}: {error!r}"))
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Hear what the worker could not help, and nothing else of what it says: that is part of every run."""
-    log = logging.getLogger("tulbur")
+def listening(heard: Callable[[Broken], None]) -> Iterator[None]:
+    """Hear what the worker could not help, and nothing else of what it says: a run prints its own lines only."""
+    log, defects = logging.getLogger("tulbur"), Defects(heard)
     before = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
-    log.addHandler(DEFECTS)
+    log.addHandler(defects)
     try:
         yield
     finally:
-        log.removeHandler(DEFECTS)
+        log.removeHandler(defects)
         log.propagate = before[0]
         log.setLevel(before[1])
 
@@ -104,15 +100,15 @@ def run(recipe: Recipe, *, trace: bool = False, parts: Parts = SOUND) -> Verdict
     world = World(loop, faults, Random(f"{seed} world"), hear, parts, uses)
     outcomes: Counter[str] = Counter()
     broken = ""
-    DEFECTS.heard = world.broken
-    try:
-        loop.run_until_complete(_run(world, recipe, outcomes))
-    except AssertionError as error:
-        broken = told_by(error)
-    unheard = loop.unheard()
-    if unheard and not broken:
-        broken = f"an error nobody heard: {unheard[0]!r}"
-    loop.close()
+    with listening(world.broken):
+        try:
+            loop.run_until_complete(_run(world, recipe, outcomes))
+        except AssertionError as error:
+            broken = told_by(error)
+        unheard = loop.unheard()
+        if unheard and not broken:
+            broken = f"an error nobody heard: {unheard[0]!r}"
+        loop.close()
     world.close()
     deeds = world.oracle.deeds
     return Verdict(recipe, broken, faults.counts, outcomes, deeds, loop.steps, world.oracle.commits, lines)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proving.faulty_store import FaultyStore, TrueStore
-from proving.schedules import Recipe, Verdict, listening, run
+from proving.schedules import Recipe, Verdict, run
 from proving.shrinking import shrunk
 from proving.uses import Use, chosen
 from proving.world import SOUND, Parts
@@ -40,8 +40,7 @@ def failing(parts: Parts = SOUND, use: Use | None = None) -> Iterator[Verdict]:
     for seed in range(MOST_SEEDS):
         if use is not None and use not in chosen(Random(f"{seed} uses")):
             continue
-        with listening():
-            verdict = run(Recipe(seed), parts=parts)
+        verdict = run(Recipe(seed), parts=parts)
         if verdict.broken:
             yield verdict
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tulbur.core import sweeping
 from tulbur.core.schedule import waiting
 from tulbur.core.session import RECEIVED, Micros, Reason, Session, rank
 from tulbur.core.settling import SeenPayment
+from tulbur.core.values import replace
 from tulbur.errors import ProviderError, TulburError
 from tulbur.payments.belonging import Belonging, Whose, belonging, bring
 from tulbur.payments.desk import Desk
