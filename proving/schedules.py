@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from proving import ending, people
+from proving import ending, old_shop, people
 from proving.acts import checkout, story
 from proving.faults import Fault, Faults, nobody, swarm
 from proving.loop import Loop
@@ -118,13 +118,15 @@ async def _run(w: World, recipe: Recipe, outcomes: Counter[str]) -> None:
     w.tell(f"in use: {', '.join(sorted(w.uses)) or 'nothing besides'}")
     count = w.rng.choice((1, 1, 2, 2, 3, 5))
     checkouts = [checkout(w, number) for number in range(count)][: recipe.most_checkouts]
-    await asyncio.gather(*(story(w, c) for c in checkouts))
+    olds = old_shop.old_checkouts(w)[: recipe.most_checkouts]
+    await asyncio.gather(*(story(w, c) for c in checkouts), *(old_shop.story(w, c) for c in olds))
     w.tell("--- from here on nothing fails")
     w.faults.calm = True
     await _rest(w)
     w.oracle.at_rest()
     opened = [c for c in checkouts if c.session_id is not None]
     _judged(w, opened, ending.judge_alone)
+    _judged(w, olds, old_shop.judge_promised)
     if Use.SWEEPS in w.uses:
         w.tell("--- a day passes")
         await asyncio.sleep(A_DAY_SECONDS)
@@ -135,6 +137,11 @@ async def _run(w: World, recipe: Recipe, outcomes: Counter[str]) -> None:
     await _rest(w)
     w.oracle.at_rest()
     _judged(w, opened, ending.judge_ended)
+    if olds:
+        w.tell("--- the old shop is stopped")
+        await old_shop.move_in(w, olds, lambda: _rest(w))
+        w.oracle.at_rest()
+        _judged(w, olds, old_shop.judge_moved)
     w.tell("--- people work through their list")
     await _worked(w)
     for c in opened:
