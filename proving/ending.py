@@ -28,7 +28,7 @@ MARGIN_SECONDS: Final = 400
 def judge_alone(w: World, c: Checkout) -> None:
     """Money that showed in time, and money whose callback was answered SUCCESS, has its end without anybody's help."""
     session = w.oracle.stored(str(c.session_id))
-    if _is_contested(w, session):
+    if is_contested(w, session):
         return
     known = {p.id for p in session.payments if p.received}
     truth = _received(w, c)
@@ -73,7 +73,7 @@ def _in_time(w: World, session: Session, payment_id: str) -> bool:
     return known and w.sight.from_[payment_id] <= closed_at - MARGIN_SECONDS * SECOND
 
 
-def _is_contested(w: World, session: Session) -> bool:
+def is_contested(w: World, session: Session) -> bool:
     """Whether QPay has shown a payment to two sessions: whoever saw it first has it, and the other is told by name."""
     own = {p.id for bill in w.qpay.bills.values() for p in bill.payments if _is_of(session, bill.id)}
     own |= {p.id for p in session.payments}
@@ -112,7 +112,7 @@ async def _looked_at(w: World, session_id: str) -> None:
 def judge_ended(w: World, c: Checkout) -> None:
     """Every tugrik QPay has is known, and enough of it is an order."""
     session = w.oracle.stored(str(c.session_id))
-    if _is_contested(w, session):
+    if is_contested(w, session):
         return
     # What came after a flood of made-up ids is named as unmatched, where no invoice of ours leads to it.
     truth = {id_: status for id_, status in _received(w, c).items() if not _is_unmatched(w, id_)}

@@ -79,6 +79,10 @@ class Fault(StrEnum):
     SHOP_AWAY = "shop: away for a day or two"
     TWO_REFUND = "people: two give the same money back"
     TWO_REVIEW = "people: two decide about the same money"
+    OLD_AWAY = "old shop: its Redis does not answer for a while"
+    OLD_FORGOTTEN = "old shop: a key is gone before its time"
+    OLD_NAMELESS = "old shop: a key does not name its invoice"
+    OLD_AMOUNT = "old shop: QPay has the invoice over another amount"
 
 
 NATURAL: Final = frozenset({Fault.STORE_RACE, Fault.PAID_TWO})
@@ -110,6 +114,9 @@ HIGHEST: Final[Mapping[Fault, float]] = {
     Fault.SHOP_AWAY: 0.3,
     Fault.TWO_REFUND: 0.9,
     Fault.TWO_REVIEW: 0.9,
+    Fault.OLD_FORGOTTEN: 0.7,
+    Fault.OLD_NAMELESS: 0.7,
+    Fault.OLD_AMOUNT: 0.7,
 }
 """The highest odds of one occasion, where they are not `USUAL`."""
 

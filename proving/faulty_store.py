@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
+from functools import partial
 from typing import Any, Final
 
 from proving.faults import Fault, Faults
@@ -117,27 +118,26 @@ class FaultyStore:
         self._kinds = faults.among(Fault.STORE_FAILED, Fault.STORE_LOST, Fault.STORE_LATE, Fault.STORE_SLOW)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any method of the store
-        method = getattr(self._store, name)
-
-        async def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            return await self._call(name, lambda: method(*args, **kwargs))
-
-        self.__dict__[name] = called
+        self.__dict__[name] = called = partial(self._call, name, getattr(self._store, name))
         return called
 
-    async def _call(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+    async def _call(self, name: str, method: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         try:
-            await self._host.may_go_on()
-            fault = await self._before(name, work)
-            done = await work()
+            if self._host.in_danger:
+                await self._host.may_go_on()
+            fault = self._fault()
+            if fault is not None:
+                await self._before(fault, name, partial(method, *args, **kwargs))
+            done = await method(*args, **kwargs)
             if fault is Fault.STORE_SLOW:
                 await asyncio.sleep(self._faults.rng.uniform(0, SLOW_SECONDS / 2))
         except asyncio.CancelledError:
             if self._host.dead and name in UNKNOWN and self._faults.fires(Fault.KILLED_IN_FLIGHT):
-                self._lands_later(work)
+                self._lands_later(partial(method, *args, **kwargs))
             raise
         await asyncio.sleep(0)
-        await self._host.may_go_on()
+        if self._host.in_danger:
+            await self._host.may_go_on()
         if fault is Fault.STORE_LOST:
             self._faults.count(fault)
             raise CommitUnknown if name in UNKNOWN else StoreUnavailable
@@ -145,10 +145,12 @@ class FaultyStore:
             self._faults.count(Fault.STORE_RACE)
         return done
 
-    async def _before(self, name: str, work: Callable[[], Awaitable[Any]]) -> Fault | None:
-        """What goes wrong on the way there; what goes wrong on the way back is returned."""
+    def _fault(self) -> Fault | None:
         self._here()
-        fault = self._faults.one_of(self._kinds)
+        return self._faults.one_of(self._kinds)
+
+    async def _before(self, fault: Fault, name: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """What goes wrong on the way there; what goes wrong on the way back comes after it."""
         if fault is Fault.STORE_FAILED:
             self._faults.count(fault)
             raise StoreUnavailable
@@ -159,14 +161,13 @@ class FaultyStore:
             self._faults.count(fault)
             self._lands_later(work)
             raise CommitUnknown
-        return fault
 
     def _here(self) -> None:
         """Raise StoreUnavailable while the database is away for everybody."""
-        now = self._clock()
-        if self._faults.calm:
+        if self._faults.calm or not self._faults.odds.get(Fault.STORE_AWAY):
             return
-        if self._faults.odds.get(Fault.STORE_AWAY) and self._store.away_until <= now:
+        now = self._clock()
+        if self._store.away_until <= now:
             if not self._faults.fires(Fault.STORE_AWAY):
                 return
             self._store.away_until = now + int(self._faults.rng.uniform(1, 120) * SECOND)

@@ -21,6 +21,10 @@ class Host(Protocol):
     @property
     def dead(self) -> bool: ...
 
+    @property
+    def in_danger(self) -> bool:
+        """Whether `may_go_on` has anything to do at all; where it has not, asking it is only slow."""
+
 
 class Silent:
     """Hears everything and says nothing."""

@@ -36,14 +36,24 @@ class Stuck(AssertionError):
     """Somebody waits for something that will never happen."""
 
 
+class Planned(list[Any]):
+    """`[callback, args, context]` of what is to be run: a handle that costs no frame of Python; a run has thousands.
+
+    Cancelled it is empty, and passed over when its turn comes.
+    """
+
+    def cancel(self) -> None:
+        self.clear()
+
+
 class Loop(asyncio.AbstractEventLoop):
     """`halt` ends a run at once: the first law that was broken is what is to be told, not what followed from it."""
 
     def __init__(self, rng: Random, most_steps: int = MOST_STEPS) -> None:
         self._chance = rng.random
         self._most_steps = most_steps
-        self._ready: list[asyncio.Handle] = []
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: list[Planned] = []
+        self._timers: list[tuple[float, int, Planned]] = []
         self._now = 0.0
         self._count = 0
         self._closed = False
@@ -65,9 +75,9 @@ class Loop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+        planned = Planned((callback, args, contextvars.copy_context() if context is None else context))
+        self._ready.append(planned)
+        return cast("asyncio.Handle", planned)
 
     def call_later(
         self,
@@ -85,10 +95,10 @@ class Loop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        planned = Planned((callback, args, contextvars.copy_context() if context is None else context))
         self._count += 1
-        heapq.heappush(self._timers, (max(when, self._now), self._count, timer))
-        return timer
+        heapq.heappush(self._timers, (max(when, self._now), self._count, planned))
+        return cast("asyncio.TimerHandle", planned)
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run in the order chance gives until `future` is done.
@@ -102,34 +112,43 @@ class Loop(asyncio.AbstractEventLoop):
         self._running = True
         try:
             task = asyncio.ensure_future(cast("Awaitable[T]", future), loop=self)
-            while not task.done():
-                self._step()
-                if self.halt is not None:
-                    raise self.halt
+            self._run_until(task.done)
             return task.result()
         finally:
             self._running = False
             asyncio._set_running_loop(before)
 
-    def _step(self) -> None:
-        ready = self._ready
+    def _run_until(self, done: Callable[[], bool]) -> None:
+        ready, chance, most = self._ready, self._chance, self._most_steps
+        while not done():
+            if not ready:
+                self._jump()
+            self.steps += 1
+            if self.steps > most:
+                raise Endless("law 10: the run does not come to rest")
+            count = len(ready)
+            if count > 1:
+                at = int(chance() * count)
+                ready[at], ready[-1] = ready[-1], ready[at]
+            if planned := ready.pop():
+                callback, args, context = planned
+                try:
+                    context.run(callback, *args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever a callback raises is told
+                    self.failures.append(error)
+            if self.halt is not None:
+                raise self.halt
+
+    def _jump(self) -> None:
+        """To the time of the next timer, with all that is due then."""
         timers = self._timers
-        if not ready and not timers:
+        if not timers:
             raise Stuck("law 10: nothing is ready and no timer runs, but somebody waits")
-        if not ready:
-            self._now = timers[0][0]
-            while timers and timers[0][0] <= self._now:
-                ready.append(heapq.heappop(timers)[2])
-        self.steps += 1
-        if self.steps > self._most_steps:
-            raise Endless("law 10: the run does not come to rest")
-        count = len(ready)
-        if count > 1:
-            at = int(self._chance() * count)
-            ready[at], ready[-1] = ready[-1], ready[at]
-        handle = ready.pop()
-        if not handle.cancelled():
-            handle._run()
+        self._now = timers[0][0]
+        while timers and timers[0][0] <= self._now:
+            self._ready.append(heapq.heappop(timers)[2])
 
     # --- tasks and futures
 
@@ -181,9 +200,6 @@ class Loop(asyncio.AbstractEventLoop):
 
     def get_debug(self) -> bool:
         return False
-
-    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is passed over when its time comes."""
 
     def run_in_executor(self, executor: object, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """No thread: what is to be done with a disk is done by the world's, where it has one, at some virtual time."""

@@ -14,13 +14,14 @@ from proving.faulty_shop import FaultyShop
 from proving.faulty_spool import JudgedSpool
 from proving.host import KEYS, LINKS, SILENT
 from proving.loop import OWNER
+from proving.old_redis import FaultyOldShop
 from proving.uses import Use
 from tulbur.cache import SessionCache
 from tulbur.core.session import SECOND, Micros
 from tulbur.errors import TulburError
 from tulbur.payments.desk import Desk
-from tulbur.ports import Cache, Provider, Store
-from tulbur.worker import Cleaner, Sweeper, Worker
+from tulbur.ports import Cache, OldShop, Provider, Store
+from tulbur.worker import Cleaner, Follower, Sweeper, Worker
 
 if TYPE_CHECKING:
     from proving.world import World
@@ -50,11 +51,14 @@ class Process:
         self.dead = False
         self._skew = skew
         self._stopped_until = 0.0
+        self._mortal = bool(world.faults.among(Fault.KILLED, Fault.STOPPED))
         self._tasks: list[asyncio.Task[Any]] = []
         cache = SessionCache(FaultyBackend(shelf, self, world.faults), KEYS, self.clock, final_only=final_only)
         store = world.parts.way_to_store(world.store, self, world.faults, world.clock)
         line = Line(world.qpay, world.sight, self, world.faults, world.oracle, world.clock)
         self._spool = JudgedSpool(world.disk, KEYS, self, world.oracle, world.new_id) if world.disk else None
+        redis = world.old_redis
+        old_shop = FaultyOldShop(redis, self, world.faults, world.rng) if redis else None
         desk = Desk(
             store=cast("Store", store),
             cache=cast("Cache", cache),
@@ -63,6 +67,7 @@ class Process:
             sink=SILENT,
             clock=self.clock,
             new_id=world.new_id,
+            old_shop=cast("OldShop", old_shop) if old_shop else None,
             spool=self._spool,
             rules=world.rules,
         )
@@ -77,6 +82,10 @@ class Process:
         context = copy_context()
         context.run(OWNER.set, self._tasks)
         return self._world.loop.create_task(coro, context=context)
+
+    @property
+    def in_danger(self) -> bool:
+        return self.dead or self._stopped_until > 0 or (self._mortal and not self._world.faults.calm)
 
     async def may_go_on(self) -> None:
         if self.dead:
@@ -116,6 +125,8 @@ class Process:
             self.run(self._replaying(self._spool))
         for rounds in self._rounds:
             self.run(rounds.run())
+        if world.old_redis is not None:
+            self.run(self._every_now_and_then(Follower(self.payments, owner=owner).once))
         if Use.SWEEPS in uses:
             self.run(self._every_now_and_then(Sweeper(self.payments, owner=owner).once))
         if Use.CLEANING in uses:

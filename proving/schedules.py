@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from proving import ending, people
+from proving import ending, old_shop, people
 from proving.acts import checkout, story
 from proving.faults import Fault, Faults, nobody, swarm
 from proving.loop import Loop
@@ -57,33 +57,29 @@ class Verdict:
 class Defects(logging.Handler):
     """Hears what the worker logs of errors nobody foresaw, so that they break the run instead of being survived."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[Broken], None]) -> None:
         super().__init__(logging.ERROR)
-        self.heard: Callable[[Broken], None] | None = None
+        self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == PARKED:
             return
         error = record.exc_info[1] if record.exc_info else None
-        if self.heard is not None:
-            self.heard(Broken(f"an error nobody foresaw: {record.getMessage()}: {error!r}"))
-
-
-DEFECTS: Final = Defects()
+        self._heard(Broken(f"an error nobody foresaw: {record.getMessage()}: {error!r}"))
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Hear what the worker could not help, and nothing else of what it says: that is part of every run."""
-    log = logging.getLogger("tulbur")
+def listening(heard: Callable[[Broken], None]) -> Iterator[None]:
+    """Hear what the worker could not help, and nothing else of what it says: a run prints its own lines only."""
+    log, defects = logging.getLogger("tulbur"), Defects(heard)
     before = log.propagate, log.level
     log.propagate = False
     log.setLevel(logging.ERROR)
-    log.addHandler(DEFECTS)
+    log.addHandler(defects)
     try:
         yield
     finally:
-        log.removeHandler(DEFECTS)
+        log.removeHandler(defects)
         log.propagate = before[0]
         log.setLevel(before[1])
 
@@ -104,15 +100,15 @@ def run(recipe: Recipe, *, trace: bool = False, parts: Parts = SOUND) -> Verdict
     world = World(loop, faults, Random(f"{seed} world"), hear, parts, uses)
     outcomes: Counter[str] = Counter()
     broken = ""
-    DEFECTS.heard = world.broken
-    try:
-        loop.run_until_complete(_run(world, recipe, outcomes))
-    except AssertionError as error:
-        broken = told_by(error)
-    unheard = loop.unheard()
-    if unheard and not broken:
-        broken = f"an error nobody heard: {unheard[0]!r}"
-    loop.close()
+    with listening(world.broken):
+        try:
+            loop.run_until_complete(_run(world, recipe, outcomes))
+        except AssertionError as error:
+            broken = told_by(error)
+        unheard = loop.unheard()
+        if unheard and not broken:
+            broken = f"an error nobody heard: {unheard[0]!r}"
+        loop.close()
     world.close()
     deeds = world.oracle.deeds
     return Verdict(recipe, broken, faults.counts, outcomes, deeds, loop.steps, world.oracle.commits, lines)
@@ -122,13 +118,15 @@ async def _run(w: World, recipe: Recipe, outcomes: Counter[str]) -> None:
     w.tell(f"in use: {', '.join(sorted(w.uses)) or 'nothing besides'}")
     count = w.rng.choice((1, 1, 2, 2, 3, 5))
     checkouts = [checkout(w, number) for number in range(count)][: recipe.most_checkouts]
-    await asyncio.gather(*(story(w, c) for c in checkouts))
+    olds = old_shop.old_checkouts(w)[: recipe.most_checkouts]
+    await asyncio.gather(*(story(w, c) for c in checkouts), *(old_shop.story(w, c) for c in olds))
     w.tell("--- from here on nothing fails")
     w.faults.calm = True
     await _rest(w)
     w.oracle.at_rest()
     opened = [c for c in checkouts if c.session_id is not None]
     _judged(w, opened, ending.judge_alone)
+    _judged(w, olds, old_shop.judge_promised)
     if Use.SWEEPS in w.uses:
         w.tell("--- a day passes")
         await asyncio.sleep(A_DAY_SECONDS)
@@ -139,6 +137,11 @@ async def _run(w: World, recipe: Recipe, outcomes: Counter[str]) -> None:
     await _rest(w)
     w.oracle.at_rest()
     _judged(w, opened, ending.judge_ended)
+    if olds:
+        w.tell("--- the old shop is stopped")
+        await old_shop.move_in(w, olds, lambda: _rest(w))
+        w.oracle.at_rest()
+        _judged(w, olds, old_shop.judge_moved)
     w.tell("--- people work through their list")
     await _worked(w)
     for c in opened:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tulbur.core.money import parse_tugrik
 from tulbur.core.refund import RefundWay
-from tulbur.core.session import ExceptionName, Session
+from tulbur.core.session import Event, ExceptionName, Session
 from tulbur.payments.cleaning import Keep
 
 
@@ -26,6 +26,7 @@ class Use(StrEnum):
     CLEANING = "retention"
     REVIEW_LATE = "LATE_PAYMENTS=review"
     CANCEL_EXPIRED = "EXPIRED_INVOICES=cancel"
+    OLD_SHOP = "the old shop beside ours, whose Redis is followed"
 
 
 class Deed(StrEnum):
@@ -56,6 +57,13 @@ class Deed(StrEnum):
     BLANKED = "cleaning: blanked"
     BLANKED_SECOND = "cleaning: money for a blanked session"
     CLOSED_INVOICES = "expiry: its invoices cancelled first"
+    FOLLOWED = "old shop: a session stored, and followed"
+    OURS = "old shop: a session made ours"
+    OLD_ORDERED = "old shop: orders made of its session"
+    OLD_REVIEW = "old shop: a session that does not add up"
+    LET_IN = "old shop: such a session let in by a person"
+    TAKEN_OVER = "old shop: taken over while its key was there"
+    TAKEN_OVER_GONE = "old shop: taken over after its key was gone"
 
 
 KEEPS: Final = (
@@ -77,19 +85,33 @@ def deeds(before: Session | None, after: Session) -> Iterator[Deed]:
     """What a commit says was done."""
     for event in after.news:
         if event.type == "session.reviewed":
-            if event.data["decision"] == "accept":
-                yield Deed.SHORTFALL if parse_tugrik(event.data["shortfall"]) else Deed.ACCEPTED
-            else:
-                yield Deed.DECLINED
+            yield _reviewed(event)
         elif event.type == "refund.done":
             by_hand = event.data["way"] == RefundWay.PERSON
             yield Deed.HAND_REFUND if by_hand else Deed.QPAY_REFUND if event.data["by"] else Deed.PORTAL_SEEN
         elif event.type == "session.exception" and event.data["exception"] == ExceptionName.REFUND_UNCONFIRMED:
             yield Deed.REFUND_UNCONFIRMED
+        elif event.type == "session.exception" and event.data["exception"] == ExceptionName.REVIEW:
+            yield Deed.OLD_REVIEW
+        elif event.type == "session.paid" and after.claim is not None:
+            yield Deed.OLD_ORDERED
         elif event.type in _DEEDS:
             yield _DEEDS[event.type]
         elif event.type == "payment.seen" and before is not None and before.blanked_at is not None:
             yield Deed.BLANKED_SECOND
 
 
-_DEEDS: Final = {"payment.assigned": Deed.ASSIGNED, "session.blanked": Deed.BLANKED}
+def _reviewed(event: Event) -> Deed:
+    if "why" in event.data:
+        return Deed.LET_IN
+    if event.data["decision"] == "refund":
+        return Deed.DECLINED
+    return Deed.SHORTFALL if parse_tugrik(event.data["shortfall"]) else Deed.ACCEPTED
+
+
+_DEEDS: Final = {
+    "payment.assigned": Deed.ASSIGNED,
+    "session.blanked": Deed.BLANKED,
+    "session.imported": Deed.FOLLOWED,
+    "session.taken_over": Deed.OURS,
+}

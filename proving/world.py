@@ -18,6 +18,7 @@ from proving.faulty_shop import Door
 from proving.faulty_store import FaultyStore, TrueStore
 from proving.host import KEYS
 from proving.loop import Loop
+from proving.old_redis import THEIRS, OldRedis
 from proving.oracle import MOST_SKEW_SECONDS, Broken, Oracle, told_by
 from proving.process import Process
 from proving.qpay import SmallQPay
@@ -77,6 +78,7 @@ class World:
         self.qpay = SmallQPay(self.clock, page_rows=rng.choice((2, 3, 100)))
         self.rules = Rules(review_late=Use.REVIEW_LATE in uses, cancel_expired=Use.CANCEL_EXPIRED in uses)
         self.keep = rng.choice(KEEPS)
+        self.old_redis = OldRedis(self.clock, rng.random() < THEIRS) if Use.OLD_SHOP in uses else None
         self.disk = Disk(loop, faults, KEYS, self._written) if Use.SPOOL in uses else None
         loop.disk = self.disk.run if self.disk else None
         self.oracle = Oracle(
@@ -89,6 +91,7 @@ class World:
             visible=self.visible,
             spooled=self.spooled,
             cancels_expired=self.rules.cancel_expired,
+            ordered_there=self.old_redis.orders if self.old_redis else {},
         )
         self.sight = Sight()
         self.door = Door()

@@ -3,17 +3,22 @@
 from dataclasses import replace
 
 import pytest
+from tests.payments.test_adopting_kills import SmallRedis, old_session
 from tests.payments.world import Clock
 
-from proving.killing import CREATE_INVOICE, Fault, Killer, Shop, SmallQPay, ended
+from proving.killing import CREATE_INVOICE, Bill, Fault, Killer, Shop, SmallQPay, ended
 from tulbur.core import steps
+from tulbur.core.custody import Custody
 from tulbur.core.rules import Rules
-from tulbur.core.session import ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Reason, Session, Status
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderRefused
+from tulbur.payments import sweeping
+from tulbur.payments.certifying import prove
 from tulbur.payments.settling import settle
-from tulbur.ports import CommitResult
+from tulbur.ports import CommitResult, InvoiceRequest
 from tulbur.stores.memory import MemoryStore
+from tulbur.worker import Follower
 
 
 @pytest.fixture
@@ -75,3 +80,29 @@ async def test_an_invoice_that_came_to_be_meanwhile_is_not_cancelled_on_the_word
     after = (await settle(desk, session, Reason.DEADLINE)).session
     assert (after.status, after.attempts[0].state, bill.cancelled) == (Status.PENDING, InvoiceState.OPEN, False)
     assert after.next_check_at is not None
+
+
+@pytest.mark.anyio
+async def test_a_sweep_leaves_money_to_the_old_shop_whose_session_is_only_followed() -> None:
+    """Seed 145: nobody called us, so QPay called the old shop, and the order made here was the second one."""
+    clock = Clock()
+    redis = SmallRedis({"old-1": old_session(clock, invoice_id="inv-1")})
+    shop = Shop(MemoryStore(clock), clock, SmallQPay(clock), redis)
+    asked = InvoiceRequest(
+        sender_invoice_no="old-1", receiver_code="t", description="", amount=5_000_000, callback_url="http://old"
+    )
+    shop.qpay.bills["inv-1"] = Bill("inv-1", asked)
+    await Follower(shop.process().payments, owner="f").once()
+    payment_id = shop.qpay.pay("inv-1")
+    clock.advance(3600)
+    desk = shop.process().payments.desk
+    start, end = clock() - 7200 * SECOND, clock() + SECOND
+    (run,) = await sweeping.sweep(desk, start, end, sweeping.OPERATOR)
+    assert (run.report["seen"], run.report["foreign"]) == ("all", 1)
+    left_alone = await shop.stored("old-1")
+    assert (left_alone.custody, left_alone.hints, left_alone.orders) == (Custody.FOLLOWED, (), ())
+    assert (await prove(desk, start, end)).proven
+
+    await shop.process().payments.callback("old-1", payment_id)
+    assert (await shop.stored("old-1")).status is Status.PAID
+    assert (await prove(desk, start, end)).proven

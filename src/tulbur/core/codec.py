@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 from tulbur.core.custody import Claim, Custody
@@ -69,6 +70,10 @@ _FIELDS: Final[Mapping[type, tuple[tuple[str, Any], ...]]] = {
     cls: tuple((f.name, f.default) for f in fields(cls) if f.name in names - {"links"}) for cls, names in _NAMES.items()
 }
 
+_HELD: Final = {cls: attrgetter(*(name for name, _ in of)) for cls, of in _FIELDS.items()}
+
+_SPELLING: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
 T = TypeVar("T")
 
 
@@ -82,7 +87,7 @@ def encode(session: Session) -> bytes:
     additions = max(session.additions, ADDITIONS)
     if additions:
         document["additions"] = additions
-    return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _SPELLING.encode(document).encode()
 
 
 def decode(document: bytes, version: int) -> Session:
@@ -116,12 +121,14 @@ def read_item(values: Mapping[str, Any]) -> Item:
 
 def _plain(value: object) -> object:
     """Dataclasses become objects without the fields that hold their default; sets become sorted lists."""
-    known = _FIELDS.get(type(value))
+    cls = type(value)
+    known = _FIELDS.get(cls)
     if known is not None:
+        nested = _NESTED[cls]
         out = {
-            name: _plain(item)
-            for name, default in known
-            if (item := getattr(value, name)) != default or default is MISSING
+            name: _plain(item) if name in nested else item
+            for (name, default), item in zip(known, _HELD[cls](value), strict=True)
+            if item is not default and (default is MISSING or item != default)
         }
         if isinstance(value, Invoice) and value.links:
             out["links"] = _shorter(value)
@@ -154,10 +161,10 @@ def _built(cls: type[T], values: Mapping[str, Any], newer: bool, **more: Any) ->
         values = {name: value for name, value in values.items() if name in names}
     if "links" in values and cls is Invoice:
         values = {**values, "links": tuple(_link(row, values.get("qr_text", "")) for row in values["links"])}
-    for name, value in values.items():
-        kind = nested.get(name)
-        more[name] = value if kind is None else _read(kind, value, newer)
-    return cls(**more)
+    for name, kind in nested.items():
+        if name in values:
+            more[name] = _read(kind, values[name], newer)
+    return cls(**{**values, **more})
 
 
 def _link(row: object, qr_text: str) -> Link:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tulbur.core.custody import Custody
 from tulbur.core.old_orders import is_complete, paid_before, unclear
 from tulbur.core.session import ExceptionName, Micros, Session, Status
 from tulbur.core.steps import with_exceptions
+from tulbur.core.values import replace
 
 
 def ended(stored: Session, orders: Mapping[str, str], processed_at: Micros | None, now: Micros, doubt: str) -> Session:

@@ -7,7 +7,6 @@ held and named `handed_over`, until somebody takes it back; then it settles like
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -28,6 +27,7 @@ from tulbur.core.session import (
 )
 from tulbur.core.settling import Evidence, after_answer
 from tulbur.core.steps import with_exceptions
+from tulbur.core.values import replace
 
 
 class Stays(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
@@ -35,6 +35,7 @@ from tulbur.core.session import (
 )
 from tulbur.core.settling import InvoiceSeen
 from tulbur.core.steps import InvoiceMade, with_exceptions, with_invoice
+from tulbur.core.values import replace
 from tulbur.errors import AmountMismatch, Conflict, Invalid
 
 OLD_TTL_SECONDS: Final = 600

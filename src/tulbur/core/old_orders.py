@@ -6,12 +6,12 @@ They are told by shop, and under "" where the shop is not known, ids between com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Item, Order, orders_for
 from tulbur.core.session import InvoiceState, Micros, Session, Status
+from tulbur.core.values import replace
 
 _STRANGE: Final = "the old shop made orders for shops that are not in the cart"
 _FEWER: Final = "the old shop made fewer orders than the cart has shops, and does not say for which"

@@ -7,7 +7,6 @@ it is read from the payment. One refund of a payment is open at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from tulbur.core.custody import Custody
@@ -17,6 +16,7 @@ from tulbur.core.refund import Refund, RefundState, RefundWay
 from tulbur.core.schedule import climbed, first_rung
 from tulbur.core.session import SECOND, Look, Micros, Payment, Reason, Session, Status
 from tulbur.core.steps import with_exceptions
+from tulbur.core.values import replace
 from tulbur.errors import Conflict, IdempotencyMismatch, Invalid, NotFound
 
 YOUNG_SECONDS: Final = 3600

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tulbur.core.custody import Custody
 from tulbur.core.money import Mongo
 from tulbur.core.schedule import waiting
 from tulbur.core.session import Micros, Payment, Session, Status
+from tulbur.core.values import replace
 
 
 def unsettled(session: Session) -> Mongo:

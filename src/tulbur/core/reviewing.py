@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tulbur.core.custody import Custody
 from tulbur.core.disagreeing import named
 from tulbur.core.money import Mongo, format_tugrik
@@ -12,6 +10,7 @@ from tulbur.core.rules import Rules
 from tulbur.core.session import Micros, Payment, Session, Status
 from tulbur.core.settling import SeenPayment, ordered, with_splits
 from tulbur.core.steps import is_paid, with_exceptions, with_refunds_due, without_pictures
+from tulbur.core.values import replace
 from tulbur.errors import Conflict
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from tulbur.core.session import SECOND, Asks, Hint, HintState, Look, Micros, Reason, Session
+from tulbur.core.values import replace
 
 LADDER_SECONDS: Final = (3, 10, 30, 120, 600)
 """Looks after a callback; only answered questions use one up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
@@ -18,11 +18,14 @@ from tulbur.core.later import Later
 from tulbur.core.money import Mongo
 from tulbur.core.orders import Discount, Item, Order
 from tulbur.core.refund import Refund
+from tulbur.core.values import replace
 
 Micros: TypeAlias = int
 """A point in time: microseconds since 1970-01-01 UTC."""
 
 SECOND: Final = 1_000_000
+
+_SPELLING: Final = json.JSONEncoder(sort_keys=True)
 
 
 class Status(StrEnum):
@@ -319,7 +322,7 @@ class Session:
         Of what it tells, too: after a restore the n-th event may tell something else, and shops keep the ids they know.
         """
         number = self.event_count + 1
-        digest = sha256(json.dumps([self.id, number, type_, data], sort_keys=True).encode()).hexdigest()
+        digest = sha256(_SPELLING.encode([self.id, number, type_, data]).encode()).hexdigest()
         event = Event(id=f"evt_{digest[:28]}", type=type_, at=at, data=data)
         return replace(self, event_count=number, news=(*self.news, event))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tulbur.core.custody import Custody
 from tulbur.core.disagreeing import named
@@ -34,6 +34,7 @@ from tulbur.core.steps import (
     with_refunds_due,
     without_pictures,
 )
+from tulbur.core.values import replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

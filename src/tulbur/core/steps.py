@@ -7,7 +7,7 @@ the same object when there is nothing to do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from tulbur.core.custody import Custody, is_adoptable
@@ -39,6 +39,7 @@ from tulbur.core.session import (
     Session,
     Status,
 )
+from tulbur.core.values import replace
 
 GIVE_UP_SECONDS: Final = 7 * 86_400
 """Longest wait for an answer of QPay's, past the deadline or since a callback; no outage of QPay's was ever as long."""

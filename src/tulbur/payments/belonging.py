@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tulbur.core import steps
+from tulbur.core.custody import Custody, is_adoptable
+from tulbur.core.schedule import waiting
 from tulbur.core.session import Reason, Session, rank
 from tulbur.core.settling import SeenPayment
 from tulbur.core.steps import InvoiceMade
@@ -30,6 +32,16 @@ class Belonging:
     payment: SeenPayment
     session: Session | None = None
     sender_invoice_no: str = ""
+
+
+def is_theirs(session: Session) -> bool:
+    """Whether its money is foreign to us yet: it is followed, and no callback has come for it that makes it ours.
+
+    QPay called the old shop then, which makes the orders.
+    """
+    if session.custody is not Custody.FOLLOWED:
+        return False
+    return not (is_adoptable(session.custody, session.claim) and waiting(session.hints))
 
 
 async def belonging(desk: Desk, payment: SeenPayment) -> Belonging:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from tulbur.core.custody import Custody
 from tulbur.core.session import RECEIVED, SECOND, Reason
 from tulbur.core.settling import SeenPayment
+from tulbur.core.values import replace
 from tulbur.errors import NotFound, ProviderError, ProviderRefused, SourceUnavailable
 from tulbur.payments.belonging import Belonging, Whose, belonging, bring
 from tulbur.payments.desk import Desk

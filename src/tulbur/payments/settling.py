@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tulbur.core import steps
@@ -14,6 +14,7 @@ from tulbur.core.rules import Rules
 from tulbur.core.schedule import waiting
 from tulbur.core.session import Hint, Invoice, InvoiceState, Micros, Payment, Reason, Session, Status
 from tulbur.core.settling import Evidence, InvoiceAnswer, SeenPayment, after_answer, still_followed
+from tulbur.core.values import replace
 from tulbur.errors import ProviderError, ProviderRefused, StoreUnavailable
 from tulbur.payments.adopting import adopt
 from tulbur.payments.desk import MOST_COMMITS, Desk

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tulbur.core import sweeping
 from tulbur.core.schedule import waiting
 from tulbur.core.session import RECEIVED, Micros, Reason, Session, rank
 from tulbur.core.settling import SeenPayment
+from tulbur.core.values import replace
 from tulbur.errors import ProviderError, TulburError
-from tulbur.payments.belonging import Belonging, Whose, belonging, bring
+from tulbur.payments.belonging import Belonging, Whose, belonging, bring, is_theirs
 from tulbur.payments.desk import Desk
 from tulbur.payments.listing import read
 from tulbur.payments.matching import of_payment
@@ -175,7 +176,7 @@ def _advanced(session: Session, seen: SeenPayment) -> bool:
 async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | None:
     session = await desk.store.by_invoice(seen.invoice_id) if seen.invoice_id else None
     if session is not None:
-        return Belonging(Whose.OURS, seen, session)
+        return Belonging(Whose.FOREIGN, seen) if is_theirs(session) else Belonging(Whose.OURS, seen, session)
     if seen.invoice_id in found.foreign_invoices:
         return Belonging(Whose.FOREIGN, seen)
     found.unknown_left -= 1
