@@ -127,7 +127,11 @@ async def _taken_over(w: World, payments: Payments, session_id: str) -> TakeOver
 
 
 async def move_in(w: World, checkouts: Sequence[Checkout], rest: Callable[[], Awaitable[None]]) -> None:
-    """The old shop is stopped: everything that is followed is taken over, and a person decides what does not add up."""
+    """The old shop is stopped: everything that is followed is taken over, and a person decides what does not add up.
+
+    Then he sweeps, as the guide says: money that came after its deadline, and whose callback went there or was lost, is
+    found in no other way.
+    """
     ends = max((session.expires_at for c in checkouts if (session := _stored(w, c))), default=0)
     await asyncio.sleep(max((ends - w.clock()) / SECOND, 0) + MOST_SKEW_SECONDS + GONE_SECONDS + 1)
     for c in checkouts:
@@ -137,6 +141,8 @@ async def move_in(w: World, checkouts: Sequence[Checkout], rest: Callable[[], Aw
         await takes_over(w, session.id)
         if _is_for_a_person(w, session.id):
             await people.review(w, session.id, "accept")
+    await rest()
+    await people.sweeps(w)
     await rest()
 
 
