@@ -16,14 +16,18 @@ from bench.processes import cpu_seconds
 from proving.figures.services import API_KEY, CART, Paid, QPay, Service, Shop, callback_path, pay_path
 from proving.figures.wire import request
 
+AMOUNT: Final = 1000
+"""In tugrik."""
+
 ORDER: Final[Mapping[str, Any]] = {
     **CART,
-    "items": [{"shop_id": "a", "product_id": "p", "quantity": 1, "unit_price": "1000"}],
+    "amount": str(AMOUNT),
+    "items": [{"shop_id": "a", "product_id": "p", "quantity": 1, "unit_price": str(AMOUNT)}],
 }
 """One shop, so that one payment makes one order."""
 
-SETTLED_SECONDS: Final = 60.0
-"""What was answered SUCCESS while QPay was slow is ordered so soon."""
+SETTLED_SECONDS: Final = 180.0
+"""What was answered SUCCESS while QPay was slow is ordered so soon: after four looks of the ladder."""
 
 FEW: Final = 500
 """Sessions whose status is asked, and whose callbacks are repeated, over and over."""
@@ -41,15 +45,22 @@ class EffectsMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured run: what the generator saw, and the CPU seconds each process used meanwhile."""
+    """One measured run: what the generator saw, and the CPU seconds each process used meanwhile.
+
+    `late` are orders that were not there yet as the last answer came.
+    """
 
     load: Load
     cpu: Mapping[str, float]
+    late: int = 0
 
 
 @dataclass
 class Contender:
-    """`pids` are the processes whose CPU is told, by name; `prefix` is that of its tables."""
+    """`pids` are the processes whose CPU is told, by name; `prefix` is that of its tables.
+
+    `few` sessions are asked about over and over; what was answered SUCCESS is in the database so many seconds later.
+    """
 
     service: Service
     qpay: QPay
@@ -57,6 +68,8 @@ class Contender:
     prefix: str
     folder: Path
     pids: Mapping[str, int]
+    few: int = FEW
+    settled_seconds: float = SETTLED_SECONDS
     _rates: dict[tuple[str, int], float] = field(default_factory=dict)
     _paid: list[Paid] = field(default_factory=list)
     _known: list[Paid] = field(default_factory=list)
@@ -86,11 +99,11 @@ class Contender:
 
     async def prepare(self) -> None:
         """The sessions that are asked about again and again: some paid and settled, some pending."""
-        settled = await self._paid_sessions(FEW)
+        settled = await self._paid_sessions(self.few)
         requests = [_callback(one) for one in settled]
         await self._measured(requests, Wanted(200, "SUCCESS"), 16, 60.0, once=True, effect=_paid_effect)
         self._known = settled
-        self._pending = [session["id"] for session in await self._shop.opened(FEW, **ORDER)]
+        self._pending = [session["id"] for session in await self._shop.opened(self.few, **ORDER)]
 
     async def _run_paid(self, at_once: int, seconds: float) -> Run:
         expected = max(round(self._rate("paid", at_once) * seconds * SPARE), at_once)
@@ -141,15 +154,19 @@ class Contender:
             self.service.port, requests, wanted, self.folder, at_once=at_once, seconds=seconds, once=once
         )
         cpu = {name: now - used[name] for name, now in self._used().items()}
-        await self._check(before, effect(done.answered))
-        return Run(done, {**cpu, "wrk": done.cpu_seconds})
+        late = await self._check(before, effect(done.answered))
+        return Run(done, {**cpu, "wrk": done.cpu_seconds}, late)
 
-    async def _check(self, before: Counts, wanted: Counts) -> None:
-        until = time.monotonic() + SETTLED_SECONDS
-        while (found := await self._counts() - before) != wanted:
+    async def _check(self, before: Counts, wanted: Counts) -> int:
+        """Wait until the effects are there; how many orders were not at once."""
+        until = time.monotonic() + self.settled_seconds
+        first = found = await self._counts() - before
+        while found != wanted:
             if time.monotonic() > until:
                 raise EffectsMissing(f"acknowledged: {wanted}; the database holds: {found}")
             await asyncio.sleep(0.2)
+            found = await self._counts() - before
+        return wanted.orders - first.orders
 
     async def _counts(self) -> Counts:
         return await databases.counts(self.url, self.prefix)

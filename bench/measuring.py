@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import load
-from bench.contender import Contender, EffectsMissing, Run
+from bench.contender import FEW, Contender, EffectsMissing, Run
 from bench.load import LoadFailed, Wanted
 from bench.pgbench import Limit
 from bench.processes import cpu_seconds, peak_bytes, running
@@ -27,13 +27,17 @@ WARM_UP_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`seconds` is the length of one run, of which each row has `rounds`."""
+    """`seconds` is the length of one run, of which each row has `rounds`.
+
+    `compared`: with pgbench and the textbook's server, on PostgreSQL.
+    """
 
     kinds: Sequence[str]
     rows: Sequence[str] = ROWS
     rounds: int = 3
     seconds: float = 4.0
-    textbook: bool = True
+    compared: bool = True
+    few: int = FEW
 
     def cells(self, kind: str, server: str) -> list[tuple[str, int]]:
         """Rows and how many at once; only what pays is asked for at several."""
@@ -53,7 +57,7 @@ async def run(plan: Plan, testbed: Testbed, tell: Callable[[str], None]) -> Resu
         for kind in plan.kinds:
             place = Path(folder) / kind
             place.mkdir()
-            async with standing(kind, testbed, place) as stage:
+            async with standing(kind, testbed, place, compared=plan.compared, few=plan.few) as stage:
                 await _Rounds(plan, stage, results, tell).run()
     return results
 
@@ -84,7 +88,7 @@ class _Rounds:
 
     async def run(self) -> None:
         contenders = {"tulbur": self._stage.tulbur}
-        if self._plan.textbook and self._stage.textbook is not None:
+        if self._stage.textbook is not None:
             contenders["textbook"] = self._stage.textbook
         for server, contender in contenders.items():
             await contender.prepare()
@@ -96,7 +100,7 @@ class _Rounds:
             for server, contender in contenders.items():
                 await self._rows(server, contender, self._plan.seconds, kept=True)
         for contender in contenders.values():
-            for name in contender.pids.keys() & {"serve", "textbook", "simulator"}:
+            for name in contender.pids.keys() & {"serve", "textbook", "qpay"}:
                 self._results.memory[self._stage.kind, name] = peak_bytes(contender.pids[name])
 
     async def _rows(self, server: str, contender: Contender, seconds: float, *, kept: bool) -> None:

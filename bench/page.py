@@ -68,7 +68,7 @@ def _main(results: Results) -> str:
     return _section("tulbur on PostgreSQL and Valkey", _COLUMNS, rows)
 
 
-_COLUMNS: Final = ["row", "at once", "a second", "of the limit", "p50 ms", "p99 ms", "figure", "reached"]
+_COLUMNS: Final = ["row", "at once", "a second", "of the limit", "p50 ms", "p99 ms", "late", "figure", "reached"]
 
 
 def _row(results: Results, cell: Cell) -> list[str]:
@@ -83,6 +83,7 @@ def _row(results: Results, cell: Cell) -> list[str]:
         _share(results, cell),
         f"{results.p50_ms(cell):.1f}",
         f"{results.p99_ms(cell):.1f}",
+        str(results.late(cell)),
         wanted,
         "" if reached is None else "yes" if reached else "no",
     ]
@@ -106,19 +107,20 @@ def _textbook(results: Results) -> str:
                 _share(results, cell),
                 f"{results.p50_ms(cell):.1f}",
                 f"{results.p99_ms(cell):.1f}",
+                str(results.late(cell)),
                 "" if times is None else f"{times:.1f}×",
                 f"≥ {TIMES_TEXTBOOK:.0f}×" if figure else "",
                 ("yes" if times is not None and times >= TIMES_TEXTBOOK else "no") if figure else "",
             ]
         )
-    columns = [*_COLUMNS[:6], "tulbur is", "figure", "reached"]
+    columns = [*_COLUMNS[:7], "tulbur is", "figure", "reached"]
     return _section("The textbook's server, on the same PostgreSQL", columns, rows)
 
 
 def _others(results: Results) -> str:
     cells = results.cells(["sqlite", "mariadb", "mongodb"], "tulbur")
-    rows = [[cell.kind, *_row(results, cell)[:6]] for cell in cells]
-    return _section("tulbur on other databases", ["database", *_COLUMNS[:6]], rows)
+    rows = [[cell.kind, *_row(results, cell)[:7]] for cell in cells]
+    return _section("tulbur on other databases", ["database", *_COLUMNS[:7]], rows)
 
 
 def _cpu(results: Results) -> str:
@@ -126,14 +128,14 @@ def _cpu(results: Results) -> str:
     for cell in results.runs:
         used = results.cpu_ms(cell)
         total = sum(used.values())
-        rest = total - used["simulator"]
+        rest = total - used["qpay"]
         without = results.rate(cell) * total / rest if rest else 0.0
         each = ", ".join(f"{name} {spent:.2f}" for name, spent in used.items())
         place = f"{cell.kind}, {cell.server}, {cell.row}"
         rows.append([place, str(cell.at_once), each, f"{used['simulator'] / total:.0%}", f"{without:,.0f}"])
-    columns = ["row", "at once", "CPU ms for each answer, by process", "simulator's share", "without it"]
+    columns = ["row", "at once", "CPU ms for each answer, by process", "QPay's share", "without it"]
     note = (
-        "*Without it* is arithmetic, not a measurement: rate × all CPU ÷ (all CPU − the simulator's), which is what "
+        "*Without it* is arithmetic, not a measurement: rate × all CPU ÷ (all CPU − QPay's), which is what "
         "the same processors would give if QPay ran elsewhere and they were the only bound.\n"
     )
     return _section("CPU", columns, rows, note)

@@ -18,14 +18,16 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
-async def running(module: str, folder: Path, env: Mapping[str, str], ready: str) -> AsyncIterator[Service]:
-    """`python -m MODULE PORT` until the block ends; it is ready when it answers a GET of that path with a 200."""
+async def running(
+    module: str, folder: Path, env: Mapping[str, str], ready: str, *further: str
+) -> AsyncIterator[Service]:
+    """`python -m MODULE PORT …` until the block ends; it is ready when it answers a GET of that path with a 200."""
     port = free_port()
     log = folder / f"{module}-{port}.log"
     kept = {name: value for name in ("PATH", "PYTHONPATH", "LANG") if (value := os.environ.get(name))}
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, str(port), env={**kept, **env}, stdout=out, stderr=out
+            sys.executable, "-m", module, str(port), *further, env={**kept, **env}, stdout=out, stderr=out
         )
     service = Service(port, log, process)
     try:

@@ -61,6 +61,10 @@ class Results:
     def p99_ms(self, cell: Cell) -> float:
         return median(run.load.p99_ms for run in self.runs[cell])
 
+    def late(self, cell: Cell) -> int:
+        """Orders that were not there yet as the last answer of their run came."""
+        return sum(run.late for run in self.runs[cell])
+
     def share(self, cell: Cell) -> float | None:
         """Of the limit at the same concurrency, if that was measured."""
         limit = self.limit.get(cell.at_once)

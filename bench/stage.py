@@ -1,4 +1,4 @@
-"""What a benchmark is made with: database, Valkey, the simulator and one `serve`, each a process of its own."""
+"""What a benchmark is made with: database, Valkey, a QPay and one `serve`, each a process of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from bench.contender import Contender
+from bench.contender import AMOUNT, FEW, Contender
 from bench.databases import ENGINES
 from bench.pgbench import Limit
 from bench.processes import running
@@ -19,7 +19,7 @@ from testbed.servers import Server, Testbed
 
 @dataclass(frozen=True, slots=True)
 class QPay:
-    """The simulator as a process."""
+    """The process that answers for QPay."""
 
     service: Service
 
@@ -43,8 +43,12 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def standing(kind: str, testbed: Testbed, folder: Path) -> AsyncIterator[Stage]:
+async def standing(
+    kind: str, testbed: Testbed, folder: Path, *, compared: bool = True, few: int = FEW
+) -> AsyncIterator[Stage]:
     """All of it, on new databases of this kind, until the block ends; `serve` runs its worker, as is its default.
+
+    What is not `compared` stands alone. `few` sessions are asked about over and over.
 
     Raises:
         Missing: the database, or Valkey, cannot be had here.
@@ -53,14 +57,14 @@ async def standing(kind: str, testbed: Testbed, folder: Path) -> AsyncIterator[S
         server = await asyncio.to_thread(_started, kind, testbed, stack)
         cache = await asyncio.to_thread(testbed.own, "valkey")
         stack.callback(cache.kill)
-        bank = QPay(await stack.enter_async_context(running("bench.qpay", folder, {}, "/_sim/faults")))
-        used = {"valkey": cache.pid, "simulator": bank.service.process.pid} | ({kind: server.pid} if server else {})
+        bank = QPay(await stack.enter_async_context(running("bench.qpay", folder, {}, "/", str(AMOUNT))))
+        used = {"valkey": cache.pid, "qpay": bank.service.process.pid} | ({kind: server.pid} if server else {})
 
         url = server.url() if server else f"sqlite:///{folder / 'bench.db'}"
         settings = {"DATABASE_URL": await asyncio.to_thread(migrated, url), "REDIS_URL": cache.url()}
         (service,) = await stack.enter_async_context(serving(folder, bank, [settings]))
-        tulbur = Contender(service, bank, url, "tulbur", folder, {"serve": service.process.pid, **used})
-        if server is None or kind != "postgres":
+        tulbur = Contender(service, bank, url, "tulbur", folder, {"serve": service.process.pid, **used}, few)
+        if server is None or kind != "postgres" or not compared:
             yield Stage(kind, tulbur, None, None)
             return
 
@@ -68,7 +72,7 @@ async def standing(kind: str, testbed: Testbed, folder: Path) -> AsyncIterator[S
         await limit.prepare()
         url = server.url()
         plain = await stack.enter_async_context(running("bench.textbook", folder, _settings(url, bank), "/readyz"))
-        textbook = Contender(plain, bank, url, "textbook", folder, {"textbook": plain.process.pid, **used})
+        textbook = Contender(plain, bank, url, "textbook", folder, {"textbook": plain.process.pid, **used}, few)
         yield Stage(kind, tulbur, limit, textbook)
 
 
