@@ -20,6 +20,7 @@ local threads = {}
 local requests = {}
 local seconds, most, wanted_status, wanted_text
 local is_over = false
+local handed = 0
 
 sent, answered, wrong, first_wrong = 0, 0, 0, ""
 began, ended = 0, 0
@@ -80,9 +81,13 @@ function delay()
   return 0
 end
 
--- wrk asks for one more, before it begins, to see what they look like.
+-- wrk asks for one more, before it begins, to see what they look like. Several may have been let go by then, so
+-- `sent` does not tell which of them this one is.
 function request()
-  return requests[math.max(sent - 1, 0) % #requests + 1]
+  if sent > 0 then
+    handed = handed + 1
+  end
+  return requests[math.max(handed - 1, 0) % #requests + 1]
 end
 
 function response(status, headers, body)

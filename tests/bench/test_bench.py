@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from bench import load, qpay
 from bench.contender import Contender, EffectsMissing, Run
+from bench.empty import Empty
 from bench.load import Load, LoadFailed, Wanted
 from bench.measuring import ROWS, Plan, run
 from bench.page import page
@@ -82,9 +84,19 @@ async def test_a_wrong_answer_fails_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at_once", [1, 16])
 async def test_each_request_is_sent_once(tmp_path: Path, at_once: int) -> None:
     requests = [request("GET", f"/{number}") for number in range(500)]
-    async with running("bench.empty", tmp_path, {}, "/") as empty:
+    seen: list[bytes] = []
+
+    class Recording(Empty):
+        def data_received(self, data: bytes) -> None:
+            seen.append(data)
+            super().data_received(data)
+
+    server = await asyncio.get_running_loop().create_server(Recording, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
         wanted = Wanted(200, "SUCCESS")
-        done = await load.run(empty.port, requests, wanted, tmp_path, at_once=at_once, seconds=30, once=True)
+        done = await load.run(port, requests, wanted, tmp_path, at_once=at_once, seconds=30, once=True)
+    assert sorted(seen) == sorted(requests)
     assert done.answered == 500
     assert 0 < done.seconds < 30
     assert 0 < done.p50_ms <= done.p99_ms
