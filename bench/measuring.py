@@ -90,9 +90,7 @@ class _Rounds:
         contenders = {"tulbur": self._stage.tulbur}
         if self._stage.textbook is not None:
             contenders["textbook"] = self._stage.textbook
-        for server, contender in contenders.items():
-            await contender.prepare()
-            await self._rows(server, contender, WARM_UP_SECONDS, kept=False)
+        contenders = {server: one for server, one in contenders.items() if await self._prepared(server, one)}
         for number in range(1, self._plan.rounds + 1):
             self._tell(f"{self._stage.kind}: round {number} of {self._plan.rounds}")
             if self._stage.limit is not None:
@@ -102,6 +100,16 @@ class _Rounds:
         for contender in contenders.values():
             for name in contender.pids.keys() & {"serve", "textbook", "qpay"}:
                 self._results.memory[self._stage.kind, name] = peak_bytes(contender.pids[name])
+
+    async def _prepared(self, server: str, contender: Contender) -> bool:
+        """Whether it is ready to be measured, and warm."""
+        try:
+            await contender.prepare()
+        except (LoadFailed, EffectsMissing) as failure:
+            self._results.failures.append(f"{self._stage.kind}, {server}, before it began: {failure}")
+            return False
+        await self._rows(server, contender, WARM_UP_SECONDS, kept=False)
+        return True
 
     async def _rows(self, server: str, contender: Contender, seconds: float, *, kept: bool) -> None:
         for row, at_once in self._plan.cells(self._stage.kind, server):
