@@ -80,8 +80,11 @@ check: setup ## lint, format, types and import contracts
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
-bench: ## the benchmark table (arrives with a later release)
-	@echo "The benchmark arrives with a later release; there is nothing to run yet." >&2; exit 2
+bench: SECONDS = 4
+bench: setup ## the benchmark table: all, or DATABASE=… ROWS=paid,open SECONDS=4 a run (docs/benchmark.md)
+	@$(BIN)/python -m testbed prepare
+	@$(BIN)/python -m bench --seconds $(SECONDS) $(if $(DATABASE),--database $(DATABASE)) \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(DATABASE)$(ROWS),,--page bench/RESULTS.md)
 
 .PHONY: lock
 lock: ## pin the requirements anew (UPGRADE=1: the newest of everything)

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from testbed import debian
 from testbed.binaries import Missing
 from testbed.servers import ENGINES, Servers, Testbed
 
@@ -18,16 +19,15 @@ def main() -> int:
 
 
 def prepare() -> int:
-    """Find or get every server's program; 1 when one is missing that must not be."""
+    """Find or get every server's program, and wrk; 1 when one is missing that must not be."""
     missing = 0
-    for engine in ENGINES.values():
-        if os.environ.get(engine.variable):
-            continue
+    finds = {engine.name: engine.find for engine in ENGINES.values() if not os.environ.get(engine.variable)}
+    for name, find in {**finds, "wrk": debian.wrk}.items():
         try:
-            engine.find()
+            find()
         except Missing as reason:
             missing += 1
-            print(f"{engine.name}: {reason}; its tests are skipped", file=sys.stderr)
+            print(f"{name}: {reason}; its tests are skipped", file=sys.stderr)
     return 1 if missing and os.environ.get("CI") == "true" else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from testbed.binaries import CACHE, Missing
+from testbed.binaries import CACHE, Missing, named
 
 # Each may go by several names in several releases; one that exists under none of them is not needed there.
 Packages: TypeAlias = tuple[tuple[str, ...], ...]
@@ -26,6 +27,7 @@ MARIADB: Packages = (
     ("libpcre2-8-0",),
 )
 GALERA: Packages = (("galera-4",),)
+WRK: Packages = (("wrk",), ("libluajit2-5.1-2", "libluajit-5.1-2"), ("libssl3", "libssl3t64"))
 
 
 def galera() -> Path:
@@ -44,6 +46,20 @@ def mariadb() -> Path:
         Missing: it could not be downloaded.
     """
     return _got("mariadb", MARIADB, "usr/sbin/mariadbd")
+
+
+def wrk() -> tuple[Path, dict[str, str]]:
+    """wrk, which makes load over HTTP, and the environment it runs in; the one that WRK names is taken as it is.
+
+    Raises:
+        Missing: it could not be downloaded.
+    """
+    program = named("WRK")
+    if program is not None:
+        return program, dict(os.environ)
+    root = _got("wrk", WRK, "usr/bin/wrk")
+    libraries = root / f"usr/lib/{platform.machine()}-linux-gnu"
+    return root / "usr/bin/wrk", {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
 
 
 def _got(name: str, packages: Packages, wanted: str) -> Path:
@@ -66,7 +82,10 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 def _unpack(packages: Packages, root: Path) -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise Missing("there is no apt-get here to download it with; install MariaDB's server, or name it in MARIADBD")
+        raise Missing(
+            f"there is no apt-get here to download {packages[0][0]} with; install it, and name it in the environment: "
+            "MARIADBD for MariaDB's server, WRK for wrk"
+        )
     with tempfile.TemporaryDirectory(dir=root.parent, prefix="apt-") as name:
         folder = Path(name)
         debs = _downloaded(packages, folder)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
+from testbed import debian
 from testbed.binaries import Missing
 from testbed.broker import Broker, ask
 from testbed.clusters import CLUSTERS
@@ -147,6 +148,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def servers(pytestconfig: pytest.Config) -> TestServers:
     """The servers: `servers.url("postgres")` is a new, empty database."""
     return pytestconfig.stash[_state].servers
+
+
+@pytest.fixture(scope="session")
+def wrk() -> None:
+    """The load generator, where a test needs it."""
+    _or_skip(debian.wrk)
 
 
 @pytest.fixture

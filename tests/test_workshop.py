@@ -58,12 +58,6 @@ def test_help_names_every_target() -> None:
     assert make().stdout == shown
 
 
-def test_the_benchmark_says_that_it_is_still_to_come() -> None:
-    done = make("bench")
-    assert done.returncode == 2
-    assert "later release" in done.stderr
-
-
 class Machine:
     """A PATH with nothing on it but made-up programs."""
 

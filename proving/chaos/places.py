@@ -306,7 +306,7 @@ def cache(kind: str, testbed: Testbed) -> Place:
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """A process and all that it has started, stopped within the block."""
-    pids = _family(pid)
+    pids = family(pid)
     _send(pids, signal.SIGSTOP)
     try:
         yield
@@ -321,7 +321,8 @@ def alive(pid: int) -> bool:
     return False
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
     found = [pid]
     for one in found:
         with suppress(OSError):

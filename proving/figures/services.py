@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -42,6 +42,16 @@ CART: Final[Mapping[str, Any]] = {
     "amount": "1000",
     "items": [{"shop_id": shop, "product_id": "p", "quantity": 1, "unit_price": "500"} for shop in SHOPS],
 }
+
+
+class QPay(Protocol):
+    """A simulated QPay, wherever it runs."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def url(self) -> str: ...
 
 
 class Bank:
@@ -88,8 +98,8 @@ class Service:
     log: Path
     process: asyncio.subprocess.Process
 
-    async def ready(self) -> None:
-        """Wait until it answers.
+    async def ready(self, path: str = "/readyz") -> None:
+        """Wait until it answers with a 200 there.
 
         Raises:
             AssertionError: it ended, or does not answer in time.
@@ -100,7 +110,7 @@ class Service:
                 with contextlib.suppress(Unanswered):
                     line = await Line.to(self.port)
                     try:
-                        if (await line.ask(request("GET", "/readyz"))).status == 200:
+                        if (await line.ask(request("GET", path))).status == 200:
                             return
                     finally:
                         await line.close()
@@ -124,7 +134,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, qpay: Bank, settings: Sequence[Mapping[str, str]], *options: str
+    folder: Path, qpay: QPay, settings: Sequence[Mapping[str, str]], *options: str
 ) -> AsyncIterator[list[Service]]:
     """Run a process of tulbur for each of these settings until the block ends; their logs are in `folder`."""
     services: list[Service] = []
@@ -140,7 +150,7 @@ async def serving(
             await service.stop()
 
 
-async def _started(folder: Path, qpay: Bank, settings: Mapping[str, str], options: Sequence[str]) -> Service:
+async def _started(folder: Path, qpay: QPay, settings: Mapping[str, str], options: Sequence[str]) -> Service:
     port = free_port()
     log = folder / f"serve-{port}.log"
     named = {
@@ -198,7 +208,7 @@ class Paid:
 class Shop:
     """Opens sessions at some processes and pays their invoices at the bank, so many at once."""
 
-    def __init__(self, services: Sequence[Service], qpay: Bank, at_once: int = 8) -> None:
+    def __init__(self, services: Sequence[Service], qpay: QPay, at_once: int = 8) -> None:
         self._services, self._qpay, self._at_once = services, qpay, at_once
 
     async def opened(self, count: int, **changes: object) -> list[dict[str, Any]]:
