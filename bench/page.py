@@ -132,7 +132,7 @@ def _cpu(results: Results) -> str:
         without = results.rate(cell) * total / rest if rest else 0.0
         each = ", ".join(f"{name} {spent:.2f}" for name, spent in used.items())
         place = f"{cell.kind}, {cell.server}, {cell.row}"
-        rows.append([place, str(cell.at_once), each, f"{used['simulator'] / total:.0%}", f"{without:,.0f}"])
+        rows.append([place, str(cell.at_once), each, f"{used['qpay'] / total:.0%}", f"{without:,.0f}"])
     columns = ["row", "at once", "CPU ms for each answer, by process", "QPay's share", "without it"]
     note = (
         "*Without it* is arithmetic, not a measurement: rate × all CPU ÷ (all CPU − QPay's), which is what "
