@@ -1,5 +1,6 @@
 """What the schedules of `proving` found, each kept as its shortest story."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,14 @@ from proving.killing import CREATE_INVOICE, Bill, Fault, Killer, Shop, SmallQPay
 from tulbur.core import steps
 from tulbur.core.custody import Custody
 from tulbur.core.rules import Rules
-from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Reason, Session, Status
+from tulbur.core.session import SECOND, ExceptionName, InvoiceState, Micros, Reason, Session, Status
 from tulbur.core.steps import InvoiceMade
 from tulbur.errors import ProviderRefused
 from tulbur.payments import sweeping
 from tulbur.payments.certifying import prove
+from tulbur.payments.matching import of_payment
 from tulbur.payments.settling import settle
-from tulbur.ports import CommitResult, InvoiceRequest
+from tulbur.ports import CommitResult, InvoiceRequest, PaymentPage
 from tulbur.stores.memory import MemoryStore
 from tulbur.worker import Follower
 
@@ -82,12 +84,11 @@ async def test_an_invoice_that_came_to_be_meanwhile_is_not_cancelled_on_the_word
     assert after.next_check_at is not None
 
 
-@pytest.mark.anyio
-async def test_a_sweep_leaves_money_to_the_old_shop_whose_session_is_only_followed() -> None:
-    """Seed 145: nobody called us, so QPay called the old shop, and the order made here was the second one."""
+async def followed_and_paid(qpay: Callable[[Clock], SmallQPay] = SmallQPay) -> tuple[Shop, str]:
+    """A session of the old shop's that is followed, its money, and an hour later."""
     clock = Clock()
     redis = SmallRedis({"old-1": old_session(clock, invoice_id="inv-1")})
-    shop = Shop(MemoryStore(clock), clock, SmallQPay(clock), redis)
+    shop = Shop(MemoryStore(clock), clock, qpay(clock), redis)
     asked = InvoiceRequest(
         sender_invoice_no="old-1", receiver_code="t", description="", amount=5_000_000, callback_url="http://old"
     )
@@ -95,6 +96,25 @@ async def test_a_sweep_leaves_money_to_the_old_shop_whose_session_is_only_follow
     await Follower(shop.process().payments, owner="f").once()
     payment_id = shop.qpay.pay("inv-1")
     clock.advance(3600)
+    return shop, payment_id
+
+
+class Nameless(SmallQPay):
+    """Its list does not tell the invoice of a payment; the payment does."""
+
+    async def list_payments(self, start: Micros, end: Micros, page: int = 1) -> PaymentPage:
+        shown = await super().list_payments(start, end, page)
+        return replace(shown, payments=tuple(replace(p, invoice_id="") for p in shown.payments))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("qpay", [SmallQPay, Nameless])
+async def test_a_sweep_leaves_money_to_the_old_shop_whose_session_is_only_followed(
+    qpay: Callable[[Clock], SmallQPay],
+) -> None:
+    """Seed 145: nobody called us, so QPay called the old shop, and the order made here was the second one."""
+    shop, payment_id = await followed_and_paid(qpay)
+    clock = shop.clock
     desk = shop.process().payments.desk
     start, end = clock() - 7200 * SECOND, clock() + SECOND
     (run,) = await sweeping.sweep(desk, start, end, sweeping.OPERATOR)
@@ -106,3 +126,20 @@ async def test_a_sweep_leaves_money_to_the_old_shop_whose_session_is_only_follow
     await shop.process().payments.callback("old-1", payment_id)
     assert (await shop.stored("old-1")).status is Status.PAID
     assert (await prove(desk, start, end)).proven
+
+
+@pytest.mark.anyio
+async def test_money_a_sweep_could_not_place_is_left_to_the_old_shop_too() -> None:
+    """Seed 3185: QPay did not tell the sweep whose it was; the look behind it did, and made a second order."""
+    shop, payment_id = await followed_and_paid()
+    seen = await shop.qpay.get_payment(payment_id)
+    assert seen is not None
+    await shop.store.record_unmatched(of_payment(seen, shop.clock()))
+    for _ in range(30):
+        shop.clock.advance(3600)
+        await shop.process().worker.once()
+    assert (await shop.stored("old-1")).custody is Custody.FOLLOWED
+    assert [row.payment_id for row in await shop.store.unmatched(10)] == [payment_id], "a person sees it"
+
+    await shop.process().payments.callback("old-1", payment_id)
+    assert (await shop.stored("old-1")).status is Status.PAID

@@ -185,7 +185,9 @@ async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | Non
         return None
     desk.sink.asked(Reason.SWEEP)
     try:
-        return await belonging(desk, seen)
+        belongs = await belonging(desk, seen)
+        theirs = belongs.session is not None and is_theirs(belongs.session)
+        return Belonging(Whose.FOREIGN, belongs.payment) if theirs else belongs
     except ProviderError as silent:
         # Money was seen: it stays in sight, and is looked up until QPay says whose it is.
         await _keep(desk, found, seen)

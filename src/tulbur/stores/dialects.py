@@ -236,8 +236,9 @@ _POSTGRESQL: Final = _Errors(
     },
 )
 _MYSQL: Final = _Errors(
-    # deadlock (and Galera's conflict at COMMIT), lock timeout, unique violation (two publishers), record changed
-    again=frozenset({1213, 1205, 1062, 1020}),
+    # deadlock (and Galera's conflict at COMMIT), lock timeout, unique violation (two publishers), record changed; and a
+    # savepoint that is gone: a deadlock rolled back all of the transaction, and this is what leaving it then says
+    again=frozenset({1213, 1205, 1062, 1020, 1305}),
     # 1047: a node of a Galera cluster that does not belong to its majority, or not yet
     lost=frozenset({1047, 1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2055, 4031, 1290, 1792, 1836}),
     undone=frozenset({1213, 1020}),
