@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,6 +124,15 @@ class CtrlC(Results):
     pressed = False
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Also where the tests run in the background of a shell, which has its programs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_it_and_what_ran_is_told(tmp_path: Path) -> None:
     whole = Share("sqlite", "", ("cancel",))
     with closing(CtrlC(tmp_path / "results", "abc", 0)) as results:
