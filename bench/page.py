@@ -101,13 +101,7 @@ def _textbook(results: Results) -> str:
         figure = (cell.row, cell.at_once) == ("paid", 16) and times is not None
         rows.append(
             [
-                cell.row,
-                str(cell.at_once),
-                f"{results.rate(cell):,.0f}",
-                _share(results, cell),
-                f"{results.p50_ms(cell):.1f}",
-                f"{results.p99_ms(cell):.1f}",
-                str(results.late(cell)),
+                *_row(results, cell)[:7],
                 "" if times is None else f"{times:.1f}×",
                 f"≥ {TIMES_TEXTBOOK:.0f}×" if figure else "",
                 ("yes" if times is not None and times >= TIMES_TEXTBOOK else "no") if figure else "",

@@ -21,7 +21,7 @@ from tulbur.core import settling as rules
 from tulbur.core.session import Session, Status
 from tulbur.core.settling import Evidence
 from tulbur.errors import CommitUnknown, ProviderUnavailable, StoreUnavailable
-from tulbur.payments import Payments, listing, refunding, sweeping
+from tulbur.payments import Payments, belonging, listing, refunding
 from tulbur.payments import settling as use_case
 from tulbur.payments.delivering import Delivered
 from tulbur.payments.desk import Desk
@@ -256,7 +256,7 @@ _accepted = reviewing.accepted
         (listing, "_window", careless_window, "law 9: a sweep that says it saw all has missed money", Use.SWEEPS),
         (memory, "blanked", forgets_payments, "law 1: blanking touches no money", Use.CLEANING),
         (reviewing, "accepted", accepts_again, "law 1: orders never change", Use.REVIEWS),
-        (sweeping, "is_theirs", lambda _session: False, "law 1: one order set, whichever", Use.OLD_SHOP),
+        (belonging, "is_theirs", lambda _session: False, "law 1: one order set, whichever", Use.OLD_SHOP),
     ],
     ids=[
         "an empty answer takes money back",

@@ -16,9 +16,13 @@ from tulbur.payments.settling import settle
 
 
 class Whose(Enum):
-    """`GONE`: the invoice is ours, the session is not stored. `UNCLEAR`: QPay does not tell the invoice."""
+    """`GONE`: the invoice is ours, the session is not stored. `UNCLEAR`: QPay does not tell the invoice.
+
+    `THEIRS`: of a session that is only followed; QPay called the old shop, which makes the orders.
+    """
 
     OURS = "ours"
+    THEIRS = "theirs"
     GONE = "gone"
     FOREIGN = "foreign"
     UNCLEAR = "unclear"
@@ -35,13 +39,14 @@ class Belonging:
 
 
 def is_theirs(session: Session) -> bool:
-    """Whether its money is foreign to us yet: it is followed, and no callback has come for it that makes it ours.
-
-    QPay called the old shop then, which makes the orders.
-    """
+    """Whether its money is foreign to us yet: it is followed, and no callback has come for it that makes it ours."""
     if session.custody is not Custody.FOLLOWED:
         return False
     return not (is_adoptable(session.custody, session.claim) and waiting(session.hints))
+
+
+def of_session(payment: SeenPayment, session: Session, sender_invoice_no: str = "") -> Belonging:
+    return Belonging(Whose.THEIRS if is_theirs(session) else Whose.OURS, payment, session, sender_invoice_no)
 
 
 async def belonging(desk: Desk, payment: SeenPayment) -> Belonging:
@@ -56,7 +61,7 @@ async def belonging(desk: Desk, payment: SeenPayment) -> Belonging:
         return Belonging(Whose.UNCLEAR, payment)
     session = await desk.store.by_invoice(payment.invoice_id)
     if session is not None:
-        return Belonging(Whose.OURS, payment, session)
+        return of_session(payment, session)
     invoice = await desk.provider.get_invoice(payment.invoice_id)
     if invoice is None:
         return Belonging(Whose.UNCLEAR, payment)
@@ -66,7 +71,7 @@ async def belonging(desk: Desk, payment: SeenPayment) -> Belonging:
     session = await desk.store.by_sender(number)
     if session is None:
         return Belonging(Whose.GONE, payment, sender_invoice_no=number)
-    return Belonging(Whose.OURS, payment, session, number)
+    return of_session(payment, session, number)
 
 
 async def bring(desk: Desk, found: Belonging, session_id: str) -> bool:

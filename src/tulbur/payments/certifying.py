@@ -10,7 +10,7 @@ from tulbur.core.schedule import DAY
 from tulbur.core.session import RECEIVED, Micros, Payment, Session
 from tulbur.core.settling import SeenPayment
 from tulbur.errors import ProviderError
-from tulbur.payments.belonging import Whose, belonging, is_theirs
+from tulbur.payments.belonging import Whose, belonging
 from tulbur.payments.desk import Desk
 from tulbur.payments.listing import read
 from tulbur.ports import MOST_ROWS, NumberedEvent
@@ -77,7 +77,7 @@ async def _without_session(desk: Desk, certificate: Certificate, left: _Left, se
     except ProviderError as error:
         certificate.trouble = certificate.trouble or error.message
         return
-    if found.whose is Whose.FOREIGN or (found.session is not None and is_theirs(found.session)):
+    if found.whose in (Whose.FOREIGN, Whose.THEIRS):
         certificate.is_foreign(seen)
         left.foreign_invoices.add(found.payment.invoice_id)
     elif found.session is not None:

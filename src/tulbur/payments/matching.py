@@ -9,7 +9,7 @@ from tulbur.core.session import RECEIVED, SECOND, Reason
 from tulbur.core.settling import SeenPayment
 from tulbur.core.values import replace
 from tulbur.errors import NotFound, ProviderError, ProviderRefused, SourceUnavailable
-from tulbur.payments.belonging import Belonging, Whose, belonging, bring, is_theirs
+from tulbur.payments.belonging import Belonging, Whose, belonging, bring
 from tulbur.payments.desk import Desk
 from tulbur.payments.following import known
 from tulbur.ports import Unmatched
@@ -94,7 +94,7 @@ async def _brought(desk: Desk, row: Unmatched, found: Belonging | None) -> bool:
     if found is None:
         return False
     if found.session is not None:
-        if not row.hinted_session_id and is_theirs(found.session):
+        if not row.hinted_session_id and found.whose is Whose.THEIRS:
             return False  # a sweep found it, and nobody called us: it waits for the old shop's last word
         return await bring(desk, found, found.session.id)
     if not row.hinted_session_id or await known(desk, row.hinted_session_id) is None:

@@ -14,7 +14,7 @@ from tulbur.core.session import RECEIVED, Micros, Reason, Session, rank
 from tulbur.core.settling import SeenPayment
 from tulbur.core.values import replace
 from tulbur.errors import ProviderError, TulburError
-from tulbur.payments.belonging import Belonging, Whose, belonging, bring, is_theirs
+from tulbur.payments.belonging import Belonging, Whose, belonging, bring, of_session
 from tulbur.payments.desk import Desk
 from tulbur.payments.listing import read
 from tulbur.payments.matching import of_payment
@@ -46,7 +46,7 @@ class Found:
     """What became of the listed payments; every one is counted once.
 
     `settled` were missing here and are recorded now; `waiting` are told to their session, which looks again.
-    `failed` were tried twice, and `reasons` says why.
+    `reasons` says why some `failed`.
     `gone` are on invoices of ours whose session is not stored, `unclear` on ones QPay does not tell.
     """
 
@@ -159,11 +159,11 @@ async def _one(desk: Desk, found: Found, seen: SeenPayment) -> None:
     belongs = Belonging(Whose.OURS, seen, session) if session else await _whose(desk, found, seen)
     if belongs is None:
         return
-    if belongs.session is not None:
-        await _told(desk, found, belongs, belongs.session)
-    elif belongs.whose is Whose.FOREIGN:
+    if belongs.whose in (Whose.FOREIGN, Whose.THEIRS):
         found.foreign += 1
         found.foreign_invoices.add(belongs.payment.invoice_id)
+    elif belongs.session is not None:
+        await _told(desk, found, belongs, belongs.session)
     else:
         await _unmatched(desk, found, belongs)
 
@@ -176,7 +176,7 @@ def _advanced(session: Session, seen: SeenPayment) -> bool:
 async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | None:
     session = await desk.store.by_invoice(seen.invoice_id) if seen.invoice_id else None
     if session is not None:
-        return Belonging(Whose.FOREIGN, seen) if is_theirs(session) else Belonging(Whose.OURS, seen, session)
+        return of_session(seen, session)
     if seen.invoice_id in found.foreign_invoices:
         return Belonging(Whose.FOREIGN, seen)
     found.unknown_left -= 1
@@ -185,9 +185,7 @@ async def _whose(desk: Desk, found: Found, seen: SeenPayment) -> Belonging | Non
         return None
     desk.sink.asked(Reason.SWEEP)
     try:
-        belongs = await belonging(desk, seen)
-        theirs = belongs.session is not None and is_theirs(belongs.session)
-        return Belonging(Whose.FOREIGN, belongs.payment) if theirs else belongs
+        return await belonging(desk, seen)
     except ProviderError as silent:
         # Money was seen: it stays in sight, and is looked up until QPay says whose it is.
         await _keep(desk, found, seen)
